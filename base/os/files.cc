@@ -1,0 +1,210 @@
+#include "base/os/files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace skiff {
+namespace {
+
+struct DirCloser {
+  void operator()(DIR* dir) const { ::closedir(dir); }
+};
+using DirPtr = std::unique_ptr<DIR, DirCloser>;
+
+std::string ParentOf(const std::string& path) {
+  size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+bool IsDotOrDotDot(const char* name) {
+  return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0;
+}
+
+// Takes the directory's descriptor; path is for messages only.
+Result<DirPtr> OpenDirectoryStream(UniqueFd fd, const std::string& path) {
+  DIR* dir = ::fdopendir(fd.get());
+  if (dir == nullptr) return Error::Sys(errno, "fdopendir", path);
+  (void)fd.Release();
+  return DirPtr(dir);
+}
+
+Result<> RemoveChildren(UniqueFd fd, dev_t device, const std::string& path);
+
+Result<> RemoveEntry(int parent, const char* name, dev_t device, const std::string& path) {
+  struct stat info;
+  if (::fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return {};
+    return Error::Sys(errno, "stat", path);
+  }
+  bool directory = S_ISDIR(info.st_mode);
+  if (directory) {
+    if (info.st_dev != device) {
+      return Error(Code::kFailedPrecondition, "remove " + path + ": it is a mount point");
+    }
+    UniqueFd fd(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd) return Error::Sys(errno, "open", path);
+    TRY(RemoveChildren(std::move(fd), device, path));
+  }
+  if (::unlinkat(parent, name, directory ? AT_REMOVEDIR : 0) != 0 && errno != ENOENT) {
+    return Error::Sys(errno, "unlink", path);
+  }
+  return {};
+}
+
+Result<> RemoveChildren(UniqueFd fd, dev_t device, const std::string& path) {
+  DirPtr dir = TRY(OpenDirectoryStream(std::move(fd), path));
+  while (dirent* entry = ::readdir(dir.get())) {
+    if (IsDotOrDotDot(entry->d_name)) continue;
+    TRY(RemoveEntry(::dirfd(dir.get()), entry->d_name, device, path + "/" + entry->d_name));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<UniqueFd> OpenFile(const std::string& path, int flags, mode_t mode) {
+  int fd;
+  do {
+    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return Error::Sys(errno, "open", path);
+  return UniqueFd(fd);
+}
+
+Result<std::string> ReadFile(const std::string& path, size_t limit_bytes) {
+  UniqueFd fd = TRY(OpenFile(path, O_RDONLY));
+  std::string data;
+  char buffer[16384];
+  for (;;) {
+    ssize_t got = ::read(fd.get(), buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Error::Sys(errno, "read", path);
+    if (got == 0) return data;
+    if (data.size() + static_cast<size_t>(got) > limit_bytes) {
+      return Error(Code::kResourceExhausted,
+                   "read " + path + ": more than " + std::to_string(limit_bytes) + " bytes");
+    }
+    data.append(buffer, static_cast<size_t>(got));
+  }
+}
+
+Result<> WriteAll(int fd, std::string_view data) {
+  while (!data.empty()) {
+    ssize_t put = ::write(fd, data.data(), data.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return Error::Sys(errno, "write");
+    data.remove_prefix(static_cast<size_t>(put));
+  }
+  return {};
+}
+
+Result<> WriteControlFile(const std::string& path, std::string_view value) {
+  UniqueFd fd = TRY(OpenFile(path, O_WRONLY));
+  ssize_t put;
+  do {
+    put = ::write(fd.get(), value.data(), value.size());
+  } while (put < 0 && errno == EINTR);
+  if (put < 0) return Error::Sys(errno, "write", path + " \"" + std::string(value) + "\"");
+  return {};
+}
+
+Result<> WriteFileAtomic(const std::string& path, std::string_view data, Durability durability,
+                         mode_t mode) {
+  static std::atomic<uint64_t> sequence{0};
+  std::string temporary =
+      path + ".tmp" + std::to_string(::getpid()) + "." + std::to_string(sequence++);
+  auto write = [&]() -> Result<> {
+    UniqueFd fd = TRY(OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL, mode));
+    TRY(WriteAll(fd.get(), data).With(temporary));
+    if (durability == Durability::kPower && ::fsync(fd.get()) != 0) {
+      return Error::Sys(errno, "fsync", temporary);
+    }
+    TRY(fd.Close());
+    if (::rename(temporary.c_str(), path.c_str()) != 0) return Error::Sys(errno, "rename", path);
+    return {};
+  };
+  Result<> written = write();
+  if (!written.ok()) {
+    ::unlink(temporary.c_str());
+    return written;
+  }
+  if (durability == Durability::kPower) return SyncDirectory(ParentOf(path));
+  return {};
+}
+
+Result<> SyncDirectory(const std::string& path) {
+  UniqueFd fd = TRY(OpenFile(path, O_RDONLY | O_DIRECTORY));
+  if (::fsync(fd.get()) != 0) return Error::Sys(errno, "fsync", path);
+  return {};
+}
+
+Result<> MakeDirectories(const std::string& path, mode_t mode) {
+  if (::mkdir(path.c_str(), mode) == 0) return {};
+  if (errno == EEXIST) {
+    struct stat info;
+    if (::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return {};
+    return Error::Sys(ENOTDIR, "mkdir", path);
+  }
+  if (errno != ENOENT) return Error::Sys(errno, "mkdir", path);
+  TRY(MakeDirectories(ParentOf(path), mode));
+  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return Error::Sys(errno, "mkdir", path);
+  return {};
+}
+
+Result<> RemoveFile(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return Error::Sys(errno, "unlink", path);
+  return {};
+}
+
+Result<> RemoveTree(const std::string& path) {
+  struct stat info;
+  if (::lstat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT) return {};
+    return Error::Sys(errno, "stat", path);
+  }
+  std::string parent = ParentOf(path);
+  UniqueFd parent_fd = TRY(OpenFile(parent, O_RDONLY | O_DIRECTORY));
+  struct stat parent_info;
+  if (::fstat(parent_fd.get(), &parent_info) != 0) return Error::Sys(errno, "stat", parent);
+  std::string name = path.substr(path.find_last_of('/') + 1);
+  return RemoveEntry(parent_fd.get(), name.c_str(), parent_info.st_dev, path);
+}
+
+Result<std::vector<std::string>> ListDirectory(const std::string& path) {
+  UniqueFd fd = TRY(OpenFile(path, O_RDONLY | O_DIRECTORY));
+  DirPtr dir = TRY(OpenDirectoryStream(std::move(fd), path));
+  std::vector<std::string> names;
+  while (dirent* entry = ::readdir(dir.get())) {
+    if (!IsDotOrDotDot(entry->d_name)) names.emplace_back(entry->d_name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool PathExists(const std::string& path) {
+  struct stat info;
+  return ::lstat(path.c_str(), &info) == 0;
+}
+
+Result<TempDir> TempDir::Make(std::string_view prefix) {
+  const char* base = std::getenv("TMPDIR");
+  std::string path =
+      std::string(base != nullptr ? base : "/tmp") + "/" + std::string(prefix) + ".XXXXXX";
+  if (::mkdtemp(path.data()) == nullptr) return Error::Sys(errno, "mkdtemp", path);
+  return TempDir(std::move(path));
+}
+
+TempDir::~TempDir() {
+  if (!path_.empty()) (void)RemoveTree(path_);  // best effort: scratch space
+}
+
+}  // namespace skiff

@@ -1,0 +1,63 @@
+#include "base/os/files.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace skiff {
+namespace {
+
+TEST(FilesTest, WritesAtomicallyAndReadsBack) {
+  TempDir dir = TempDir::Make().value();
+  std::string path = dir.path() + "/record";
+  ASSERT_TRUE(WriteFileAtomic(path, "one").ok());
+  ASSERT_TRUE(WriteFileAtomic(path, "two", Durability::kNone, 0640).ok());
+  EXPECT_EQ(ReadFile(path).value(), "two");
+  struct stat info;
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0640u);
+  EXPECT_EQ(ListDirectory(dir.path()).value(), std::vector<std::string>{"record"});
+}
+
+TEST(FilesTest, AFailedAtomicWriteLeavesNothing) {
+  TempDir dir = TempDir::Make().value();
+  std::string target = dir.path() + "/taken";
+  ASSERT_TRUE(MakeDirectories(target + "/child").ok());
+  EXPECT_FALSE(WriteFileAtomic(target, "x").ok());
+  EXPECT_EQ(ListDirectory(dir.path()).value(), std::vector<std::string>{"taken"});
+}
+
+TEST(FilesTest, ReadFileHasALimit) {
+  TempDir dir = TempDir::Make().value();
+  std::string path = dir.path() + "/big";
+  ASSERT_TRUE(WriteFileAtomic(path, std::string(100, 'x')).ok());
+  EXPECT_EQ(ReadFile(path, 99).error().code(), Code::kResourceExhausted);
+  EXPECT_EQ(ReadFile(path, 100).value().size(), 100u);
+  EXPECT_EQ(ReadFile(dir.path() + "/none").error().sys_errno(), ENOENT);
+}
+
+TEST(FilesTest, RemoveTreeDoesNotFollowSymlinks) {
+  TempDir dir = TempDir::Make().value();
+  ASSERT_TRUE(MakeDirectories(dir.path() + "/keep").ok());
+  ASSERT_TRUE(WriteFileAtomic(dir.path() + "/keep/file", "x").ok());
+  ASSERT_TRUE(MakeDirectories(dir.path() + "/tree/a/b").ok());
+  ASSERT_EQ(::symlink((dir.path() + "/keep").c_str(), (dir.path() + "/tree/a/link").c_str()), 0);
+  ASSERT_TRUE(RemoveTree(dir.path() + "/tree").ok());
+  ASSERT_TRUE(RemoveTree(dir.path() + "/tree").ok());
+  EXPECT_FALSE(PathExists(dir.path() + "/tree"));
+  EXPECT_TRUE(PathExists(dir.path() + "/keep/file"));
+}
+
+TEST(FilesTest, MakeDirectoriesRefusesAFileInTheWay) {
+  TempDir dir = TempDir::Make().value();
+  ASSERT_TRUE(WriteFileAtomic(dir.path() + "/file", "x").ok());
+  EXPECT_FALSE(MakeDirectories(dir.path() + "/file").ok());
+  EXPECT_FALSE(MakeDirectories(dir.path() + "/file/below").ok());
+  EXPECT_TRUE(MakeDirectories(dir.path() + "/a/b/c").ok());
+  EXPECT_TRUE(MakeDirectories(dir.path() + "/a/b/c").ok());
+}
+
+}  // namespace
+}  // namespace skiff

@@ -1,0 +1,42 @@
+# Compiler, warnings, sanitizers, caches: everything that holds for every target.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS ON)  # TRY() is a statement expression
+set(CMAKE_POSITION_INDEPENDENT_CODE OFF)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Dev CACHE STRING "Dev or Release" FORCE)
+endif()
+set(CMAKE_CXX_FLAGS_DEV "-O0 -g1" CACHE STRING "everyday work")
+set(CMAKE_C_FLAGS_DEV "-O0 -g1" CACHE STRING "everyday work")
+set(CMAKE_EXE_LINKER_FLAGS_DEV "" CACHE STRING "everyday work")
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1 -ffunction-sections -fdata-sections" CACHE STRING "shipped" FORCE)
+set(CMAKE_C_FLAGS_RELEASE "-O2 -g1 -ffunction-sections -fdata-sections" CACHE STRING "shipped" FORCE)
+set(CMAKE_EXE_LINKER_FLAGS_RELEASE "-Wl,--gc-sections" CACHE STRING "shipped" FORCE)
+
+option(SKIFF_WERROR "Treat warnings as errors" ON)
+set(SKIFF_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
+
+find_program(SKIFF_CCACHE ccache)
+if(SKIFF_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER "${SKIFF_CCACHE}")
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${SKIFF_CCACHE}")
+endif()
+
+find_program(SKIFF_MOLD mold)
+if(SKIFF_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+if(SKIFF_SANITIZE)
+  add_compile_options(-fsanitize=${SKIFF_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${SKIFF_SANITIZE})
+endif()
+
+# Warnings for our own sources; generated ones are exempt (see skiff_proto_library).
+set(SKIFF_WARNINGS -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+if(SKIFF_WERROR)
+  list(APPEND SKIFF_WARNINGS -Werror)
+endif()
