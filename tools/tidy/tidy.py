@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""House rules as a test: what docs/HACKING.md asks of every source file.
+
+Prints one line a finding, `path:line: what`, and exits 1 when there is any.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+MAX_FILE_LINES = 600
+MAX_FUNCTION_LINES = 70
+
+# Who may include whom (docs/ARCHITECTURE.md). A folder may always include itself.
+ARROWS = {
+    "base": set(),
+    "proto": {"base"},
+    "runtime": {"base", "proto"},
+    "cni": {"base", "proto"},
+    "cri": {"base", "proto", "runtime", "cni"},
+    "agent": {"base", "proto"},
+    "control-plane": {"base", "proto"},
+    "cli": {"base", "proto"},
+}
+# The one place where the agent meets its runtime.
+WIRING = {"agent/daemon": {"cri"}}
+
+BANNED = [
+    (re.compile(r"\bstd::regex\b"), "std::regex: write a small parser"),
+    (re.compile(r"(?<![\w:.>])(?:std::)?system\("), "system(): use base/os/spawn.h"),
+    (re.compile(r"\bsleep_for\b|\busleep\(|(?<![\w.>])sleep\("), "a sleep: wait for an event"),
+    (re.compile(r"(?<!_)\bstrerror\("), "strerror: use ErrnoText"),
+    (re.compile(r"\bstd::c(?:out|err)\b"), "iostream output: use base/log.h"),
+]
+# Programs whose output is what they are for.
+MAY_PRINT = ("cli/", "tests/", "tools/")
+
+
+def tracked_sources():
+    listed = subprocess.run(
+        ["git", "ls-files", "*.h", "*.cc", "*.c"], cwd=TOP, check=True, capture_output=True, text=True
+    )
+    return [name for name in listed.stdout.split() if (TOP / name).exists()]
+
+
+def strip_comments_and_strings(text):
+    """The same text with comments and literals blanked; positions and newlines stay."""
+    pattern = re.compile(
+        r'R"(?P<tag>[^()\\ ]*)\(.*?\)(?P=tag)"|//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'', re.S
+    )
+    return pattern.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
+
+
+def check_size(name, text):
+    lines = text.count("\n")
+    if lines > MAX_FILE_LINES:
+        yield 1, f"{lines} lines; the limit is {MAX_FILE_LINES}: split it by noun"
+
+
+def check_functions(name, code):
+    """Bodies that open after a parameter list, outermost in their namespace or class."""
+    lines = code.split("\n")
+    start, depth_at_start, depth = None, 0, 0
+    for number, line in enumerate(lines, 1):
+        opens_body = re.search(r"\)\s*(?:const|noexcept|override|final|->\s*[\w:<>,&* ]+|\s)*\{\s*$", line)
+        keyword = re.match(r"\s*(?:\}\s*)?(?:else\s+)?(?:if|for|while|switch|catch|do|TEST\w*)\b", line)
+        if start is None and opens_body and not keyword:
+            start, depth_at_start = number, depth
+        depth += line.count("{") - line.count("}")
+        if start is not None and depth <= depth_at_start:
+            length = number - start + 1
+            if length > MAX_FUNCTION_LINES:
+                yield start, f"a function of {length} lines; the limit is {MAX_FUNCTION_LINES}"
+            start = None
+
+
+def check_includes(name, text):
+    folder = name.split("/", 1)[0]
+    if folder not in ARROWS:
+        return
+    allowed = ARROWS[folder] | {folder}
+    for place, extra in WIRING.items():
+        if name.startswith(place + "/"):
+            allowed = allowed | extra
+    if re.search(r"_test\.cc$", name):
+        allowed = allowed | {"tests"}
+    for number, line in enumerate(text.split("\n"), 1):
+        match = re.match(r'#include "([\w-]+)/', line)
+        if match and match.group(1) in {*ARROWS, "tests"} and match.group(1) not in allowed:
+            yield number, f"{folder}/ must not include {match.group(1)}/ (docs/ARCHITECTURE.md)"
+
+
+def check_banned(name, code):
+    for number, line in enumerate(code.split("\n"), 1):
+        for pattern, why in BANNED:
+            if "iostream" in why and name.startswith(MAY_PRINT):
+                continue
+            if pattern.search(line):
+                yield number, why
+
+
+def check_header(name, text):
+    if name.endswith(".h") and "#pragma once" not in text:
+        yield 1, "a header without #pragma once"
+
+
+def check_built(names):
+    """Every source is named in a CMakeLists.txt of its folder or one above it."""
+    for name in names:
+        path = TOP / name
+        if path.suffix == ".h":
+            continue
+        for folder in path.parents:
+            lists = folder / "CMakeLists.txt"
+            if lists.exists():
+                text = lists.read_text()
+                relative = str(path.relative_to(folder))
+                if relative in text or re.search(rf"\b{re.escape(path.stem)}\b", text):
+                    break
+            if folder == TOP:
+                yield name, 1, "in no CMakeLists.txt: it is never built"
+                break
+
+
+def main():
+    names = tracked_sources()
+    findings = []
+    for name in names:
+        text = (TOP / name).read_text()
+        code = strip_comments_and_strings(text)
+        checks = [check_size(name, text), check_includes(name, text), check_header(name, text)]
+        checks += [check_functions(name, code), check_banned(name, code)]
+        findings += [(name, line, what) for check in checks for line, what in check]
+    findings += check_built(names)
+    for name, line, what in sorted(findings):
+        print(f"{name}:{line}: {what}")
+    print(f"tidy: {len(names)} files, {len(findings)} findings", file=sys.stderr)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
