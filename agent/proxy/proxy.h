@@ -1,0 +1,102 @@
+// ServiceProxy: makes Services reachable from this node, as iptables rules in kube-proxy's shape.
+//
+//   auto proxy = TRY(ServiceProxy::Start(config, deps));
+//   proxy->BeginReplace();                      // a full listing follows
+//   proxy->SetService(service); proxy->SetEndpointSlice(slice); ...
+//   proxy->SyncDone();                          // the listing is complete: rules may be written
+//   proxy->SetEndpointSlice(changed);           // from now on changes follow within milliseconds
+//
+// Nothing is written before the first SyncDone, so that a restart leaves the rules of the run
+// before in force until the new ones are complete; and nothing is removed when the object goes
+// away.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/async/executor.h"
+#include "base/net/ip.h"
+#include "base/result.h"
+#include "proto/k8s/fwd.h"
+
+namespace skiff::net {
+class Iptables;
+class Conntrack;
+}  // namespace skiff::net
+
+namespace skiff::agent::proxy {
+
+struct Config {
+  // Compared with Endpoint.nodeName for the Local traffic policies.
+  std::string node_name;
+  // The pods' ranges of the whole cluster, at most one a family: traffic from elsewhere to a
+  // cluster IP is masqueraded. A family without one is not masqueraded.
+  std::vector<net::IpPrefix> cluster_cidrs;
+  // NodePorts answer on these addresses of the node only; empty: on all.
+  std::vector<net::IpPrefix> nodeport_addresses;
+  // NodePorts also answer on 127.0.0.1 (needs net.ipv4.conf.all.route_localnet, which is set).
+  bool localhost_nodeports = true;
+  // Masquerade all traffic to cluster IPs.
+  bool masquerade_all = false;
+  // The fwmark bit of packets to masquerade, 0..31; the mark 0x4000 is kube-proxy's own default.
+  int masquerade_bit = 14;
+  // Where /proc/sys is; for tests.
+  std::string sysctl_root = "/proc/sys";
+};
+
+struct Deps {
+  // For blocking work (iptables-restore); must outlive the proxy.
+  Executor& blocking;
+  net::Iptables& iptables;
+  net::Conntrack& conntrack;
+};
+
+// What the proxy last did, for health checks and metrics.
+struct Status {
+  bool synced = false;              // the rules are those of the last state told
+  std::optional<Error> last_error;  // of the last write, until one succeeds
+  uint64_t syncs = 0;               // writes that succeeded
+  uint64_t full_syncs = 0;          // ... of all rules
+  uint64_t rules = 0;               // in force, both families
+  uint64_t services = 0;            // service ports
+  uint64_t endpoints = 0;
+  uint64_t stale_flows_deleted = 0;
+  std::chrono::nanoseconds last_duration{0};
+};
+
+// Thread-safe: calls copy what they need and return at once.
+class ServiceProxy {
+ public:
+  static Result<std::unique_ptr<ServiceProxy>> Start(Config config, Deps deps);
+  // Waits for a write that is under way. Rules stay.
+  ~ServiceProxy();
+
+  // A full listing follows, up to SyncDone: what it does not name is gone.
+  void BeginReplace();
+  void SyncDone();
+
+  // Adds or replaces. Services that need no proxying (headless, ExternalName, or left to another
+  // proxy by service.kubernetes.io/service-proxy-name) may be passed too.
+  void SetService(const k8s::core::v1::Service& service);
+  void DeleteService(std::string_view name_space, std::string_view name);
+  void SetEndpointSlice(const k8s::discovery::v1::EndpointSlice& slice);
+  void DeleteEndpointSlice(std::string_view name_space, std::string_view name);
+
+  Status GetStatus() const;
+  // Calls done, on the blocking executor, once everything told before this call is in force.
+  void WhenSynced(Closure done);
+
+ private:
+  class Impl;
+  explicit ServiceProxy(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+// Removes every rule and chain a ServiceProxy made on this node. Succeeds when there are none.
+Result<> RemoveAllRules(net::Iptables& iptables);
+
+}  // namespace skiff::agent::proxy

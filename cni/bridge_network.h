@@ -1,0 +1,66 @@
+// BridgeNetwork: pods on a bridge of the node, each with a veth pair and addresses of the node's
+// pod CIDRs.
+//
+// A pod has a /32 (/128) address and routes everything through the node, so that traffic between
+// pods of one node passes the node's rules whether or not bridges call iptables (br_netfilter).
+// Leases are files under state_dir, written before the address is used (cni/leases.h).
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "cni/network.h"
+
+namespace skiff::net {
+class Iptables;
+}
+
+namespace skiff::cni {
+
+struct BridgeConfig {
+  std::string bridge = "skiff0";
+  std::string pod_interface = "eth0";
+  // Leases live here; the directory is made.
+  std::string state_dir;
+  // Of the pods' interfaces; 0: that of the node's interface with the default route, less
+  // encapsulation_bytes.
+  uint32_t mtu = 0;
+  uint32_t encapsulation_bytes = 0;
+  // Masquerade what pods send to addresses outside the cluster's CIDRs.
+  bool masquerade = true;
+  // Host ports also answer on 127.0.0.1.
+  bool localhost_host_ports = true;
+  // Which boot this is: leases of another one are void. Empty: the running kernel's.
+  std::string boot_id;
+  // The longest a single call may take in the kernel before it fails.
+  std::chrono::milliseconds deadline = std::chrono::seconds(10);
+};
+
+class BridgeNetwork : public PodNetwork {
+ public:
+  // Reads the leases. The network namespace of the node is that of the thread that calls; all
+  // calls must come from threads of the same namespace. iptables must outlive the network.
+  static Result<std::unique_ptr<BridgeNetwork>> Open(BridgeConfig config, net::Iptables& iptables);
+  ~BridgeNetwork() override;
+
+  Result<Attachment> Attach(const AttachRequest& request) override;
+  Result<> Detach(const std::string& sandbox_id) override;
+  Result<> Check(const std::string& sandbox_id) override;
+  Result<Attachment> Get(const std::string& sandbox_id) const override;
+  Result<> Recover(const std::vector<std::string>& live_sandbox_ids) override;
+  Result<> SetPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
+                       const std::vector<net::IpPrefix>& cluster_cidrs) override;
+  std::string Unready() const override;
+
+  // Removes bridge and rules; for taking the node down for good. FailedPrecondition while sandboxes
+  // are attached.
+  Result<> RemoveAll();
+
+ private:
+  class Impl;
+  explicit BridgeNetwork(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace skiff::cni
