@@ -1,0 +1,114 @@
+#include "base/net/iptables.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <vector>
+
+#include "base/os/spawn.h"
+
+namespace skiff::net {
+namespace {
+
+// The lock of the legacy programs (iptables(8), -w); the nft ones accept and ignore it.
+constexpr const char* kLockSeconds = "5";
+constexpr auto kDeadline = std::chrono::seconds(60);
+// iptables(8): "4" is a resource problem: the lock, or a concurrent change.
+constexpr int kExitResourceProblem = 4;
+
+std::string FindProgram(const std::string& name) {
+  for (const char* directory : {"/usr/sbin/", "/sbin/", "/usr/local/sbin/", "/usr/bin/"}) {
+    std::string path = directory + name;
+    if (access(path.c_str(), X_OK) == 0) return path;
+  }
+  return "";
+}
+
+Result<ProgramOutput> Run(const std::string& path, std::vector<std::string> arguments,
+                          std::string_view input = {}) {
+  SpawnRequest request{.path = path, .argv = {path}, .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}};
+  for (std::string& argument : arguments) request.argv.push_back(std::move(argument));
+  return RunProgram(std::move(request), input, kDeadline);
+}
+
+Error Failure(const std::string& path, const ProgramOutput& output) {
+  std::string text = output.err.substr(0, 2000);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  Code code = output.status.code == kExitResourceProblem ? Code::kUnavailable : Code::kInternal;
+  return Error(code,
+               path + ": exit code " + std::to_string(output.status.ShellCode()) + ": " + text);
+}
+
+Error NotSupported(IpFamily family) {
+  return Error(Code::kUnimplemented,
+               "iptables: " + std::string(FamilyName(family)) + " does not work on this machine");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<SystemIptables>> SystemIptables::Open(Variant variant) {
+  std::vector<std::string> suffixes;
+  switch (variant) {
+    case Variant::kDetect: suffixes = {"", "-nft", "-legacy"}; break;
+    case Variant::kNft: suffixes = {"-nft"}; break;
+    case Variant::kLegacy: suffixes = {"-legacy"}; break;
+  }
+  std::string tried;
+  for (const std::string& suffix : suffixes) {
+    std::array<Programs, 2> families;
+    for (size_t i = 0; i < 2; ++i) {
+      std::string name = (i == 0 ? "iptables" : "ip6tables") + suffix;
+      Programs programs{FindProgram(name), FindProgram(name + "-restore"),
+                        FindProgram(name + "-save")};
+      if (programs.control.empty() || programs.restore.empty() || programs.save.empty()) {
+        tried += name + ": not installed; ";
+        continue;
+      }
+      // Looks the nat table up, which fails where program and kernel do not fit.
+      auto probe = Run(programs.control, {"-w", kLockSeconds, "-t", "nat", "-S", "PREROUTING"});
+      if (!probe.ok() || !probe->status.Success()) {
+        tried += (probe.ok() ? Failure(programs.control, *probe) : probe.error()).message() + "; ";
+        continue;
+      }
+      families[i] = std::move(programs);
+    }
+    if (families[0].restore.empty()) continue;
+    ProgramOutput version = TRY(Run(families[0].control, {"--version"}));
+    std::string text = version.out.substr(0, version.out.find('\n'));
+    return std::unique_ptr<SystemIptables>(
+        new SystemIptables(std::move(families[0]), std::move(families[1]), std::move(text)));
+  }
+  return Error(Code::kNotFound, "no working iptables: " + tried);
+}
+
+bool SystemIptables::Supports(IpFamily family) const { return !For(family).restore.empty(); }
+
+Result<> SystemIptables::Restore(IpFamily family, std::string_view payload) {
+  if (!Supports(family)) return NotSupported(family);
+  const std::string& program = For(family).restore;
+  ProgramOutput output = TRY(Run(program, {"-w", kLockSeconds, "--noflush"}, payload));
+  if (!output.status.Success()) return Failure(program, output);
+  return {};
+}
+
+Result<std::string> SystemIptables::Save(IpFamily family, std::string_view table) {
+  if (!Supports(family)) return NotSupported(family);
+  const std::string& program = For(family).save;
+  ProgramOutput output = TRY(Run(program, {"-t", std::string(table)}));
+  if (!output.status.Success()) return Failure(program, output);
+  return std::move(output.out);
+}
+
+Result<bool> SystemIptables::ChainExists(IpFamily family, std::string_view table,
+                                         std::string_view chain) {
+  if (!Supports(family)) return NotSupported(family);
+  const std::string& program = For(family).control;
+  ProgramOutput output = TRY(
+      Run(program, {"-w", kLockSeconds, "-t", std::string(table), "-S", std::string(chain), "1"}));
+  if (output.status.Success()) return true;
+  // "-S CHAIN 1" succeeds for a chain without rules too; 1 is what a missing chain gives.
+  if (output.status.code != 1 || output.status.signal != 0) return Failure(program, output);
+  return false;
+}
+
+}  // namespace skiff::net

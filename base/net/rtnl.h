@@ -1,0 +1,110 @@
+// Rtnl: links, addresses, routes and neighbours of one network namespace (rtnetlink(7)).
+//
+//   auto node = TRY(Rtnl::Open());              // of the calling thread's namespace
+//   auto pod = TRY(Rtnl::OpenIn(netns));        // of another one
+//   TRY(node.CreateVeth({...}));
+//
+// Changes that go together are made as messages (rtnl::...) and sent by Apply in one system call.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/net/ip.h"
+#include "base/net/netlink.h"
+#include "base/net/netns.h"
+#include "base/result.h"
+
+namespace skiff::net {
+
+struct Link {
+  int index = 0;
+  std::string name;
+  std::string kind;  // "bridge", "veth", "vxlan"; empty for devices that are none of these
+  std::string mac;   // "0a:58:0a:f4:00:01", empty where there is none
+  uint32_t mtu = 0;
+  int master = 0;  // index of the bridge it is a port of, or 0
+  bool up = false;
+};
+
+struct LinkAddress {
+  int link = 0;
+  IpAddress address;
+  int prefix_length = 0;
+  bool operator==(const LinkAddress&) const = default;
+};
+
+struct Route {
+  IpPrefix destination;
+  std::optional<IpAddress> gateway;
+  int link = 0;
+  // The gateway is reachable on the link although no address says so.
+  bool on_link = false;
+  // The address that local programs send from.
+  std::optional<IpAddress> source;
+  uint32_t metric = 0;  // of IPv6 routes 1024 where not set
+  bool operator==(const Route&) const = default;
+};
+
+struct VethSpec {
+  std::string name;  // on this side
+  int master = 0;    // index of the bridge this side joins, or 0
+  uint32_t mtu = 0;  // of both; 0: the kernel's default
+  std::string peer_name;
+  std::string peer_mac;  // empty: random
+  int peer_netns = -1;   // descriptor of the namespace the peer is made in; -1: this one
+};
+
+// The requests, for Rtnl::Apply.
+namespace rtnl {
+NetlinkMessage CreateBridge(const std::string& name, const std::string& mac, uint32_t mtu);
+NetlinkMessage CreateVeth(const VethSpec& spec);  // both ends come up at once
+NetlinkMessage DeleteLink(int index);
+NetlinkMessage SetUp(int index, bool up);
+NetlinkMessage SetMtu(int index, uint32_t mtu);
+NetlinkMessage SetMaster(int index, int master);
+// Whether a bridge port may send a frame back where it came from.
+NetlinkMessage SetHairpin(int index, bool on);
+// Without duplicate address detection and without the kernel's own prefix route.
+NetlinkMessage AddAddress(int link, const IpAddress& address, int prefix_length);
+NetlinkMessage DeleteAddress(const LinkAddress& address);
+NetlinkMessage ReplaceRoute(const Route& route);
+NetlinkMessage DeleteRoute(const Route& route);
+// A permanent neighbour entry.
+NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::string& mac);
+}  // namespace rtnl
+
+// One user at a time; errors carry the kernel's errno and explanation.
+class Rtnl {
+ public:
+  static Result<Rtnl> Open(std::chrono::milliseconds deadline = std::chrono::seconds(10));
+  static Result<Rtnl> OpenIn(const Netns& netns,
+                             std::chrono::milliseconds deadline = std::chrono::seconds(10));
+
+  Result<> Apply(NetlinkMessage message) { return socket_.Request(message); }
+  Result<> Apply(std::vector<NetlinkMessage> messages) { return socket_.RequestAll(messages); }
+
+  // NotFound when there is none of that name.
+  Result<Link> GetLink(const std::string& name);
+  Result<Link> GetLink(int index);
+  Result<std::vector<Link>> ListLinks();
+  // An interface's index without a listing; NotFound.
+  Result<int> LinkIndex(const std::string& name);
+  // Deletes the link of that name; one that is gone is a success.
+  Result<> DeleteLinkIfPresent(const std::string& name);
+
+  Result<std::vector<LinkAddress>> ListAddresses(IpFamily family);
+  // Of the main table.
+  Result<std::vector<Route>> ListRoutes(IpFamily family);
+  // The default route with the lowest metric; NotFound.
+  Result<Route> DefaultRoute(IpFamily family);
+
+ private:
+  explicit Rtnl(NetlinkSocket socket) : socket_(std::move(socket)) {}
+  Result<Link> QueryLink(NetlinkMessage message);
+  NetlinkSocket socket_;
+};
+
+}  // namespace skiff::net
