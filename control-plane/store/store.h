@@ -163,7 +163,7 @@ class Store {
   virtual Result<LeaseId> GrantLease(std::chrono::seconds ttl) = 0;
   // kNotFound when the lease is gone.
   virtual Result<> KeepLeaseAlive(LeaseId lease) = 0;
-  // Deletes the lease and its keys in one revision. kNotFound when it is gone.
+  // Deletes the lease and its keys. kNotFound when it is gone.
   virtual Result<> RevokeLease(LeaseId lease) = 0;
 };
 
