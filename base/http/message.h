@@ -64,6 +64,8 @@ struct Peer {
   bool tls = false;
   // Whether the client showed a certificate signed by the client CA, and that one's subject.
   bool certificate = false;
+  // Why the certificate shown was not accepted ("certificate has expired"); else empty.
+  std::string certificate_error;
   std::string common_name;
   std::vector<std::string> organizations;
 };

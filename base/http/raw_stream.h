@@ -1,7 +1,7 @@
 // RawStream: a connection as bytes in both directions, TLS already inside.
 //
 // The HTTP server reads and writes its connections through it and hands it to whoever takes a
-// connection over for another protocol (Upgrade: SPDY/3.1, WebSocket). Tests use MakeStreamPair().
+// connection over for another protocol (Upgrade: SPDY/3.1, WebSocket).
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "base/result.h"
 
@@ -50,8 +49,5 @@ class RawStream {
 };
 
 using StreamPtr = std::shared_ptr<RawStream>;
-
-// Two ends of one connection in memory, with a small I/O thread of their own: for tests.
-std::pair<StreamPtr, StreamPtr> MakeStreamPair();
 
 }  // namespace skiff::http

@@ -89,6 +89,8 @@ struct ServerOptions {
   int io_threads = 2;
   // Answers of at least this size are compressed for clients that accept gzip; 0: never.
   size_t gzip_from_bytes = 128 * 1024;
+  // The answers that the server gives by itself (400, 408, 413, 431, 500); plain text if unset.
+  std::function<Response(int status, std::string_view detail)> error_response;
 };
 
 // Thread-safe.
