@@ -29,7 +29,7 @@ struct FieldError {
   std::string reason;   // of the cause in Status.details: "FieldValueRequired", ...
   std::string field;    // "spec.containers[0].name"
   std::string message;  // without the field: "Required value: must be set"
-  std::string ToString() const { return field + ": " + message; }
+  std::string ToString() const;
 };
 
 // A value as error messages show it: strings quoted, numbers and booleans bare.
