@@ -1,0 +1,229 @@
+"""A Skiff cluster on this machine, of machines made of namespaces (machine.py).
+
+    python3 -m tests.support.cluster up [--name N] [--nodes K]
+    python3 -m tests.support.cluster down [--name N]
+
+Clusters of different names stand side by side: each has a bridge, a /24 and a folder of its own.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+from tests.support.machine import Machine, run
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+HOME = pathlib.Path(os.environ.get("SKIFF_CLUSTERS", "/var/tmp/skiff-clusters"))
+REGISTRY_PORT = 5000
+CGROUP_ROOTS = [pathlib.Path("/sys/fs/cgroup")]
+
+
+class Cluster:
+    def __init__(self, name="dev", build=None):
+        if not re.fullmatch(r"[a-z][a-z0-9]{0,5}", name):
+            raise ValueError(f"cluster name {name!r}: use up to six small letters and digits, a letter first")
+        self.name = name
+        self.root = HOME / name
+        self.record = self.root / "cluster.json"
+        state = json.loads(self.record.read_text()) if self.record.exists() else {}
+        self.build = pathlib.Path(build or state.get("build") or TOP / "build" / "release")
+        self.index = state.get("index")
+        self.node_count = state.get("nodes", 0)
+
+    # ---- addresses and parts ----
+
+    @property
+    def bridge(self):
+        return f"sk-{self.name}"
+
+    def address(self, last):
+        return f"10.201.{self.index}.{last}"
+
+    def machine(self, name):
+        last = 2 if name == "cp" else 10 + int(name[1:])
+        return Machine(f"{self.name}-{name}", self.root / "machines" / name, self.bridge, self.address(last),
+                       self.address(1))
+
+    @property
+    def control_plane(self):
+        return self.machine("cp")
+
+    @property
+    def nodes(self):
+        return [self.machine(f"n{i + 1}") for i in range(self.node_count)]
+
+    @property
+    def kubeconfig(self):
+        return self.control_plane.root / "etc" / "admin.kubeconfig"
+
+    @property
+    def registry(self):
+        return f"{self.address(2)}:{REGISTRY_PORT}"
+
+    def cri_socket(self, node):
+        return node.root / "run" / "skiff.sock"
+
+    def binary(self, name):
+        return self.build / "bin" / name
+
+    # ---- life ----
+
+    def up(self, nodes=1):
+        self._claim_network(nodes)
+        self.control_plane.power_on()
+        self.start_registry()
+        self.start_control_plane()
+        for node in self.nodes:
+            node.power_on()
+            self.join(node)
+        self.wait_ready()
+
+    def _claim_network(self, nodes):
+        """Records the cluster, then makes its bridge on the first free /24."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if self.index is not None:
+            raise RuntimeError(f"cluster {self.name} is recorded in {self.record}: ./dev down --name {self.name} first")
+        for index in range(1, 250):
+            self.index, self.node_count = index, nodes
+            if run("ip", "-j", "route", "show", f"{self.address(0)}/24").stdout.strip() in ("", "[]", "[ ]"):
+                break
+        self.record.write_text(json.dumps({"index": self.index, "nodes": nodes, "build": str(self.build)}))
+        run("ip", "link", "add", self.bridge, "type", "bridge")
+        run("ip", "addr", "add", f"{self.address(1)}/24", "dev", self.bridge)
+        run("ip", "link", "set", self.bridge, "up")
+
+    def start_registry(self):
+        machine = self.control_plane
+        config = machine.root / "registry.yml"
+        (machine.root / "registry").mkdir(exist_ok=True)
+        config.write_text(f"""version: 0.1
+log: {{level: warn}}
+storage: {{filesystem: {{rootdirectory: {machine.root}/registry}}, delete: {{enabled: true}}}}
+http: {{addr: ":{REGISTRY_PORT}"}}
+""")
+        machine.start("registry.log", "docker-registry", "serve", config)
+
+    def start_control_plane(self):
+        machine = self.control_plane
+        config = machine.root / "etc" / "control-plane.yaml"
+        if not config.exists():
+            config.write_text(f"advertiseAddress: {machine.address}\n")
+        pid = self._start_daemon(machine, "skiff-control-plane", "--config", "/etc/skiff/control-plane.yaml")
+        self._wait(self._api_ready, 60, f"the API server to be ready ({machine.root}/skiff-control-plane.log)")
+        return pid
+
+    def start_agent(self, node):
+        return self._start_daemon(node, "skiff-agent", "--config", "/etc/skiff/agent.yaml")
+
+    def _start_daemon(self, machine, program, *arguments):
+        pid, _ = machine.start(f"{program}.log", self.binary(program), *arguments)
+        (machine.root / f"{program}.pid").write_text(str(pid))
+        return pid
+
+    def daemon_pid(self, machine, program):
+        return int((machine.root / f"{program}.pid").read_text())
+
+    def join(self, node):
+        """A node from nothing: a token, its configuration, its agent."""
+        token = self.control_plane.run(self.binary("skiff"), "token", "create").stdout
+        command = next(line for line in token.splitlines() if "skiff join" in line).split()
+        command = command[command.index("join"):]
+        node.run(self.binary("skiff"), *command, "--node-name", node.name, "--no-start")
+        config = node.root / "etc" / "agent.yaml"
+        config.write_text(config.read_text() + self._node_settings(node))
+        self.start_agent(node)
+
+    def _node_settings(self, node):
+        return f"""
+cgroupRoot: /skiff-{self.name}/{node.name}
+libexecDir: {self.build}/bin
+registries:
+  - host: {self.registry}
+    plainHttp: true
+"""
+
+    def wait_ready(self):
+        def ready():
+            listed = self.kubectl("get", "nodes", "-o", "json", check=False)
+            if listed.returncode != 0:
+                return False
+            items = json.loads(listed.stdout)["items"]
+            good = [n for n in items for c in n["status"].get("conditions", [])
+                    if c["type"] == "Ready" and c["status"] == "True"]
+            return len(good) == self.node_count
+
+        self._wait(ready, 60, f"{self.node_count} nodes to be Ready")
+
+    def _api_ready(self):
+        return self.kubeconfig.exists() and self.kubectl("get", "--raw", "/readyz", check=False).returncode == 0
+
+    @staticmethod
+    def _wait(condition, seconds, what):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"waited {seconds} s for {what}")
+            time.sleep(0.1)
+
+    def kubectl(self, *argv, version="1.32", check=True, **options):
+        binary = TOP / "build" / "kubectl" / version / "kubectl"
+        return run(binary, "--kubeconfig", self.kubeconfig, *argv, check=check, **options)
+
+    def down(self):
+        """Removes all that up made, whatever state it is in."""
+        if self.index is None:
+            return
+        for machine in [*self.nodes, self.control_plane]:
+            machine.power_off()
+            for log in machine.root.glob("*.log"):
+                log.rename(HOME / f"{machine.name}-{log.name}")
+        run("ip", "link", "del", self.bridge, check=False)
+        remove_cgroups(f"skiff-{self.name}")
+        subprocess.run(["rm", "-rf", "--one-file-system", str(self.root)], check=True)
+        self.index = None
+
+
+def remove_cgroups(name):
+    """The subtree of that name in every hierarchy, deepest first; its processes are dead."""
+    for root in CGROUP_ROOTS:
+        for top in [root / name, *root.glob(f"*/{name}")]:
+            for folder, _, _ in os.walk(top, topdown=False):
+                os.rmdir(folder)
+
+
+def describe(cluster):
+    print(f"cluster {cluster.name}: {cluster.node_count} node(s)\n")
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
+    for node in cluster.nodes:
+        print(f"export CONTAINER_RUNTIME_ENDPOINT=unix://{cluster.cri_socket(node)}   # {node.name}, for crictl")
+    print(f"\nregistry: {cluster.registry} (plain HTTP); logs: {cluster.root}/machines/*/*.log")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="dev")
+    parser.add_argument("action", choices=["up", "down"])
+    parser.add_argument("--name", default="dev")
+    parser.add_argument("--nodes", type=int, default=1)
+    arguments = parser.parse_args()
+    cluster = Cluster(arguments.name)
+    if arguments.action == "down":
+        cluster.down()
+        return
+    try:
+        cluster.up(arguments.nodes)
+    except BaseException:
+        cluster.down()
+        raise
+    describe(cluster)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (RuntimeError, TimeoutError, ValueError) as error:
+        sys.exit(f"dev: {error}")

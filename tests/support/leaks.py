@@ -1,0 +1,81 @@
+"""What a node holds, so that a test can say: afterwards the same as before.
+
+Everything is read from the node's own namespaces. Objects are named so that a difference reads as
+the thing that leaked.
+"""
+
+import os
+import pathlib
+import re
+
+from tests.support.cluster import CGROUP_ROOTS
+
+
+def snapshot(cluster, node):
+    return {
+        "processes": _processes(node),
+        "mounts": _mounts(node),
+        "links": _lines(node, "ip", "-o", "link", pick=r"^\d+: ([^@:]+)"),
+        "addresses": _lines(node, "ip", "-o", "addr", pick=r"^\d+: (\S+ +inet6? \S+)", drop="fe80:"),
+        "iptables": _rules(node, "iptables-save") | _rules(node, "ip6tables-save"),
+        "cgroups": _cgroups(cluster),
+        "files": _files(node),
+        "network namespaces": _files(node, only=["run/netns"]),
+    }
+
+
+def difference(before, after):
+    """'+ thing' for what is new, '- thing' for what is gone."""
+    lines = []
+    for kind in before:
+        lines += [f"+ {kind}: {item}" for item in sorted(after[kind] - before[kind])]
+        lines += [f"- {kind}: {item}" for item in sorted(before[kind] - after[kind])]
+    return lines
+
+
+def _lines(node, *argv, pick, drop=None):
+    out = node.run(*argv).stdout
+    found = set()
+    for line in out.splitlines():
+        match = re.search(pick, line)
+        if match and not (drop and drop in line):
+            found.add(re.sub(r"\s+", " ", match.group(1)))
+    return found
+
+
+def _processes(node):
+    out = node.run("ps", "-e", "-o", "pid=,args=").stdout
+    return {line.strip() for line in out.splitlines() if not re.search(r"\bps -e\b", line)}
+
+
+def _mounts(node):
+    return {line.split()[4] for line in node.run("cat", "/proc/1/mountinfo").stdout.splitlines()}
+
+
+def _rules(node, program):
+    out = node.run(program).stdout
+    return {re.sub(r"\[\d+:\d+\]", "", f"{program} {line}").strip() for line in out.splitlines() if line[:1] not in "#"}
+
+
+def _cgroups(cluster):
+    found = set()
+    for root in CGROUP_ROOTS:
+        for top in [root, *root.iterdir()]:
+            base = top / f"skiff-{cluster.name}"
+            found |= {folder for folder, _, _ in os.walk(base)}
+    return found
+
+
+# Files that come and go by themselves: databases' side files, the image store's cache of what was pulled.
+_IGNORED = re.compile(r"(^|/)(images|image|layers)/|-wal$|-shm$|\.log$|/desired/")
+
+
+def _files(node, only=("lib", "run", "log")):
+    found = set()
+    for part in only:
+        for folder, folders, files in os.walk(node.root / part):
+            for name in [*folders, *files]:
+                path = str((pathlib.Path(folder) / name).relative_to(node.root))
+                if not _IGNORED.search(path):
+                    found.add(path)
+    return found
