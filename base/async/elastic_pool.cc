@@ -1,0 +1,91 @@
+#include "base/async/elastic_pool.h"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+namespace skiff {
+
+// Threads are detached and hold the state; Stop waits for their number to fall to zero.
+struct ElasticPool::State : std::enable_shared_from_this<ElasticPool::State> {
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::condition_variable ended;
+  std::deque<Closure> queue;
+  std::string name;
+  int max_threads = 1;
+  int threads = 0;
+  int idle = 0;
+  bool stopping = false;
+
+  static constexpr std::chrono::seconds kIdle{10};
+
+  void Post(Closure work) {
+    std::unique_lock lock(mutex);
+    if (stopping) return;
+    queue.push_back(std::move(work));
+    if (static_cast<size_t>(idle) >= queue.size() || threads >= max_threads) {
+      wake.notify_one();
+      return;
+    }
+    ++threads;
+    std::thread thread([state = shared_from_this()] { state->Run(); });
+    ::pthread_setname_np(thread.native_handle(), name.c_str());
+    thread.detach();
+  }
+
+  void Run() {
+    std::unique_lock lock(mutex);
+    while (!stopping) {
+      if (queue.empty()) {
+        ++idle;
+        bool woken = wake.wait_for(lock, kIdle, [&] { return stopping || !queue.empty(); });
+        --idle;
+        if (!woken) break;
+        continue;
+      }
+      Closure work = std::move(queue.front());
+      queue.pop_front();
+      lock.unlock();
+      work();
+      work = nullptr;  // what it holds is released outside the lock
+      lock.lock();
+    }
+    --threads;
+    ended.notify_all();
+  }
+};
+
+ElasticPool::ElasticPool(std::string name, int max_threads, Executor& timers)
+    : timers_(timers), state_(std::make_shared<State>()) {
+  state_->name = name.substr(0, 15);
+  state_->max_threads = max_threads;
+}
+
+ElasticPool::~ElasticPool() { Stop(); }
+
+void ElasticPool::Post(Closure work) { state_->Post(std::move(work)); }
+
+Executor::TimerId ElasticPool::PostAfter(std::chrono::nanoseconds delay, Closure work) {
+  return timers_.PostAfter(
+      delay, [state = state_, work = std::move(work)]() mutable { state->Post(std::move(work)); });
+}
+
+void ElasticPool::Stop() {
+  std::deque<Closure> dropped;
+  std::unique_lock lock(state_->mutex);
+  state_->stopping = true;
+  dropped.swap(state_->queue);
+  state_->wake.notify_all();
+  state_->ended.wait(lock, [&] { return state_->threads == 0; });
+}
+
+int ElasticPool::threads() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->threads;
+}
+
+}  // namespace skiff
