@@ -57,12 +57,11 @@ struct Image {
   std::vector<ImageLayer> layers;  // bottom first
 };
 
-// What a container's root file system is mounted from (overlayfs): top layer first, and for
-// containers a fresh directory pair for what they write.
+// What a container's root file system is mounted from (overlayfs).
 struct OverlayDescription {
   std::vector<std::string> lower_dirs;  // absolute, topmost first; at least one
-  std::string upper_dir;                // empty: a read-only view
-  std::string work_dir;
+  // A directory of the container's own, for what it writes; it exists and is empty at first.
+  std::string writable_dir;
 };
 
 }  // namespace skiff::runtime

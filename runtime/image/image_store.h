@@ -4,7 +4,7 @@
 // Everything lies below one root directory (see paths in image_store.cc):
 //   blobs/sha256/HEX       content as the registry serves it, named by its digest
 //   layers/KEY/fs          unpacked layers, shared by the images that have them
-//   snapshots/ID/{fs,work} what containers write
+//   snapshots/ID           what a container stands on, and what it writes
 //   images.json            the records: images, their names, their layers
 //   staging/               unfinished work; emptied at Open
 // A directory or blob is renamed into place only when it is whole and synced, and a record is
