@@ -13,8 +13,9 @@
 #include "cni/network.h"
 
 namespace skiff::net {
+class Conntrack;
 class Iptables;
-}
+}  // namespace skiff::net
 
 namespace skiff::cni {
 
@@ -29,8 +30,6 @@ struct BridgeConfig {
   uint32_t encapsulation_bytes = 0;
   // Masquerade what pods send to addresses outside the cluster's CIDRs.
   bool masquerade = true;
-  // Host ports also answer on 127.0.0.1.
-  bool localhost_host_ports = true;
   // Which boot this is: leases of another one are void. Empty: the running kernel's.
   std::string boot_id;
   // The longest a single call may take in the kernel before it fails.
@@ -40,8 +39,10 @@ struct BridgeConfig {
 class BridgeNetwork : public PodNetwork {
  public:
   // Reads the leases. The network namespace of the node is that of the thread that calls; all
-  // calls must come from threads of the same namespace. iptables must outlive the network.
-  static Result<std::unique_ptr<BridgeNetwork>> Open(BridgeConfig config, net::Iptables& iptables);
+  // calls must come from threads of the same namespace. iptables and conntrack must outlive the
+  // network.
+  static Result<std::unique_ptr<BridgeNetwork>> Open(BridgeConfig config, net::Iptables& iptables,
+                                                     net::Conntrack& conntrack);
   ~BridgeNetwork() override;
 
   Result<Attachment> Attach(const AttachRequest& request) override;

@@ -166,6 +166,14 @@ Result<bool> FakeIptables::ChainExists(IpFamily family, std::string_view table,
   return Rules(family, std::string(table), std::string(chain)).has_value();
 }
 
+Result<std::vector<std::string>> FakeIptables::ListChain(IpFamily family, std::string_view table,
+                                                         std::string_view chain) {
+  auto rules = Rules(family, std::string(table), std::string(chain));
+  if (!rules) return Error(Code::kNotFound, "no chain " + std::string(chain));
+  for (std::string& rule : *rules) rule = "-A " + std::string(chain) + " " + rule;
+  return *std::move(rules);
+}
+
 bool FakeIptables::Supports(IpFamily family) const {
   std::lock_guard lock(mutex_);
   return For(family).supported;

@@ -23,6 +23,8 @@ class FakeIptables : public Iptables {
   Result<std::string> Save(IpFamily family, std::string_view table) override;
   Result<bool> ChainExists(IpFamily family, std::string_view table,
                            std::string_view chain) override;
+  Result<std::vector<std::string>> ListChain(IpFamily family, std::string_view table,
+                                             std::string_view chain) override;
   bool Supports(IpFamily family) const override;
 
   // A chain's rules without "-A CHAIN"; nothing when there is no such chain.

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
 #include <vector>
 
 #include "base/os/spawn.h"
@@ -109,6 +111,67 @@ Result<bool> SystemIptables::ChainExists(IpFamily family, std::string_view table
   // "-S CHAIN 1" succeeds for a chain without rules too; 1 is what a missing chain gives.
   if (output.status.code != 1 || output.status.signal != 0) return Failure(program, output);
   return false;
+}
+
+Result<std::vector<std::string>> SystemIptables::ListChain(IpFamily family, std::string_view table,
+                                                           std::string_view chain) {
+  if (!Supports(family)) return NotSupported(family);
+  const std::string& program = For(family).control;
+  ProgramOutput output =
+      TRY(Run(program, {"-w", kLockSeconds, "-t", std::string(table), "-S", std::string(chain)}));
+  if (output.status.code == 1) return Error(Code::kNotFound, "no chain " + std::string(chain));
+  if (!output.status.Success()) return Failure(program, output);
+  std::vector<std::string> rules;
+  for (std::string_view rest = output.out; !rest.empty();) {
+    size_t end = std::min(rest.find('\n'), rest.size());
+    if (rest.starts_with("-A ")) rules.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return rules;
+}
+
+Result<std::vector<std::string>> MissingJumps(Iptables& iptables, IpFamily family,
+                                              std::string_view table,
+                                              const std::vector<std::string>& jumps) {
+  std::map<std::string, std::vector<std::string>> chains;
+  std::vector<std::string> missing;
+  for (const std::string& jump : jumps) {
+    std::string chain = jump.substr(0, jump.find(' '));
+    std::string target = jump.substr(jump.rfind(" -j "));
+    if (!chains.contains(chain)) {
+      chains[chain] = TRY(iptables.ListChain(family, table, chain));
+    }
+    const std::vector<std::string>& rules = chains[chain];
+    if (std::none_of(rules.begin(), rules.end(),
+                     [&](const std::string& rule) { return rule.ends_with(target); })) {
+      missing.push_back(jump);
+    }
+  }
+  return missing;
+}
+
+Result<> RemoveChains(Iptables& iptables, IpFamily family, std::string_view table,
+                      std::string_view prefix) {
+  std::string saved = TRY(iptables.Save(family, table));
+  const std::string own_chain = ":" + std::string(prefix), own_rule = "-A " + std::string(prefix);
+  const std::string jump = " -j " + std::string(prefix);
+  std::string jumps, flushes, deletes;
+  for (std::string_view rest = saved; !rest.empty();) {
+    size_t end = std::min(rest.find('\n'), rest.size());
+    std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (line.starts_with(own_chain)) {
+      std::string chain(line.substr(1, line.find(' ') - 1));
+      flushes += ":" + chain + " - [0:0]\n";
+      deletes += "-X " + chain + "\n";
+    } else if (line.starts_with("-A ") && !line.starts_with(own_rule) &&
+               line.find(jump) != std::string_view::npos) {
+      jumps += "-D" + std::string(line.substr(2)) + "\n";
+    }
+  }
+  if (deletes.empty()) return {};
+  return iptables.Restore(family,
+                          "*" + std::string(table) + "\n" + jumps + flushes + deletes + "COMMIT\n");
 }
 
 }  // namespace skiff::net

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/net/ip.h"
 #include "base/result.h"
@@ -34,6 +35,11 @@ class Iptables {
   virtual Result<bool> ChainExists(IpFamily family, std::string_view table,
                                    std::string_view chain) = 0;
 
+  // The rules of one chain, as "-A CHAIN ..." lines in the order of the chain, without its policy.
+  // NotFound when there is no such chain.
+  virtual Result<std::vector<std::string>> ListChain(IpFamily family, std::string_view table,
+                                                     std::string_view chain) = 0;
+
   // Whether the kernel and the programs can do this family at all.
   virtual bool Supports(IpFamily family) const = 0;
 };
@@ -50,6 +56,8 @@ class SystemIptables : public Iptables {
   Result<std::string> Save(IpFamily family, std::string_view table) override;
   Result<bool> ChainExists(IpFamily family, std::string_view table,
                            std::string_view chain) override;
+  Result<std::vector<std::string>> ListChain(IpFamily family, std::string_view table,
+                                             std::string_view chain) override;
   bool Supports(IpFamily family) const override;
   // "iptables v1.8.9 (nf_tables)", for logs.
   const std::string& version() const { return version_; }
@@ -65,5 +73,16 @@ class SystemIptables : public Iptables {
   Programs v4_, v6_;
   std::string version_;
 };
+
+// Which of the jumps ("POSTROUTING -m comment ... -j KUBE-POSTROUTING": chain, then rule, the
+// target last) are not in force: no rule of that chain has this target.
+Result<std::vector<std::string>> MissingJumps(Iptables& iptables, IpFamily family,
+                                              std::string_view table,
+                                              const std::vector<std::string>& jumps);
+
+// Deletes the table's chains whose names begin with the prefix, and the jumps to them from other
+// chains. Succeeds when there are none.
+Result<> RemoveChains(Iptables& iptables, IpFamily family, std::string_view table,
+                      std::string_view prefix);
 
 }  // namespace skiff::net

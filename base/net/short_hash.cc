@@ -1,0 +1,47 @@
+#include "base/net/short_hash.h"
+
+#include <openssl/evp.h>
+
+#include "base/result.h"
+
+namespace skiff::net {
+namespace {
+
+struct Digest {
+  unsigned char bytes[32];
+};
+
+Digest Sha256(std::string_view text) {
+  Digest digest;
+  CHECK(EVP_Digest(text.data(), text.size(), digest.bytes, nullptr, EVP_sha256(), nullptr) == 1);
+  return digest;
+}
+
+// The first `count` groups of `bits` bits, each as its letter of the alphabet.
+std::string Encode(const Digest& digest, size_t count, unsigned bits, const char* alphabet) {
+  CHECK(count * bits <= sizeof digest.bytes * 8 + bits - 1);
+  std::string text;
+  unsigned held = 0, held_bits = 0;
+  size_t next = 0;
+  while (text.size() < count) {
+    if (held_bits < bits) {
+      held = (held << 8) | (next < sizeof digest.bytes ? digest.bytes[next++] : 0u);
+      held_bits += 8;
+    }
+    held_bits -= bits;
+    text += alphabet[(held >> held_bits) & ((1u << bits) - 1)];
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ShortHashHex(std::string_view text, size_t digits) {
+  return Encode(Sha256(text), digits, 4, "0123456789abcdef");
+}
+
+std::string ShortHashBase32(std::string_view text, size_t characters) {
+  return Encode(Sha256(text), characters, 5, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567");
+}
+
+}  // namespace skiff::net

@@ -1,0 +1,154 @@
+#include "cni/rules.h"
+
+#include <algorithm>
+
+#include "base/net/short_hash.h"
+
+namespace skiff::cni {
+namespace {
+
+constexpr std::string_view kMark = "0x2000/0x2000";
+
+std::string ChainOf(const Lease& lease) {
+  return "SKIFF-HP-" + net::ShortHashBase32(lease.sandbox_id, 16);
+}
+
+const net::IpAddress* PodAddressOf(const Lease& lease, net::IpFamily family) {
+  for (const PodAddress& address : lease.attachment.addresses) {
+    if (address.address.family() == family) return &address.address;
+  }
+  return nullptr;
+}
+
+bool AppliesTo(const PortMapping& port, net::IpFamily family) {
+  return !port.host_ip || port.host_ip->family() == family;
+}
+
+// "-d 10.0.0.1/32 -p tcp -m tcp --dport 8080"
+std::string MatchOf(const PortMapping& port) {
+  std::string protocol(ProtocolName(port.protocol));
+  std::string match;
+  if (port.host_ip) match = "-d " + net::IpPrefix::Host(*port.host_ip).ToString() + " ";
+  return match + "-p " + protocol + " -m " + protocol + " --dport " +
+         std::to_string(port.host_port);
+}
+
+void AddPodChain(std::string& out, const NodeRulesSpec& spec, const Lease& lease) {
+  const net::IpAddress& pod = *PodAddressOf(lease, spec.family);
+  std::string add = "-A " + ChainOf(lease) + " ";
+  for (const PortMapping& port : lease.ports) {
+    if (!AppliesTo(port, spec.family)) continue;
+    std::string match = MatchOf(port);
+    // The pod's own way to itself, and local programs on 127.0.0.1: answers must come back here.
+    out +=
+        add + "-s " + net::IpPrefix::Host(pod).ToString() + " " + match + " -j SKIFF-MARK-MASQ\n";
+    if (spec.family == net::IpFamily::kV4) {
+      out += add + "-s 127.0.0.0/8 " + match + " -j SKIFF-MARK-MASQ\n";
+    }
+    out += add + match + " -j DNAT --to-destination " + pod.WithPort(port.container_port) + "\n";
+  }
+}
+
+// The chains of host ports, filled; without table header and COMMIT.
+std::string HostPortChains(const NodeRulesSpec& spec, const std::vector<Lease>& leases) {
+  std::string out = ":SKIFF-HOSTPORTS - [0:0]\n:SKIFF-MARK-MASQ - [0:0]\n";
+  std::string rules = "-A SKIFF-MARK-MASQ -j MARK --set-xmark " + std::string(kMark) + "\n";
+  for (const Lease& lease : leases) {
+    if (!HasHostPorts(lease, spec.family)) continue;
+    out += ":" + ChainOf(lease) + " - [0:0]\n";
+    AddPodChain(rules, spec, lease);
+    for (const PortMapping& port : lease.ports) {
+      if (!AppliesTo(port, spec.family)) continue;
+      rules += "-A SKIFF-HOSTPORTS " + MatchOf(port) + " -m comment --comment \"" +
+               CommentText(lease.pod_namespace + "/" + lease.pod_name) + "\" -j " + ChainOf(lease) +
+               "\n";
+    }
+  }
+  return out + rules;
+}
+
+std::string PostroutingRules(const NodeRulesSpec& spec) {
+  const std::string add = "-A SKIFF-POSTROUTING ";
+  std::string out = ":SKIFF-POSTROUTING - [0:0]\n";
+  out += add + "-m mark --mark " + std::string(kMark) + " -j MASQUERADE --random-fully\n";
+  if (spec.family == net::IpFamily::kV4) {
+    // Host ports and node ports asked for on 127.0.0.1 leave towards a pod with that source.
+    out += add + "-s 127.0.0.0/8 -o " + spec.bridge + " -j MASQUERADE --random-fully\n";
+  }
+  if (!spec.masquerade) return out;
+  for (const net::IpPrefix& pods : spec.pod_cidrs) {
+    std::string from = add + "-s " + pods.ToString() + " ";
+    for (const net::IpPrefix& cluster : spec.cluster_cidrs) {
+      out += from + "-d " + cluster.ToString() + " -j RETURN\n";
+    }
+    bool v4 = spec.family == net::IpFamily::kV4;
+    out += from + "-d " + (v4 ? "224.0.0.0/4" : "ff00::/8") + " -j RETURN\n";
+    out += from + "-m comment --comment \"pods to the outside\" -j MASQUERADE --random-fully\n";
+  }
+  return out;
+}
+
+std::string AppendJumps(const std::vector<std::string>& jumps) {
+  std::string out;
+  for (const std::string& jump : jumps) out += "-A " + jump + "\n";
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> NatJumps() {
+  return {
+      "PREROUTING -m comment --comment \"skiff host ports\" -m addrtype --dst-type LOCAL "
+      "-j SKIFF-HOSTPORTS",
+      "OUTPUT -m comment --comment \"skiff host ports\" -m addrtype --dst-type LOCAL "
+      "-j SKIFF-HOSTPORTS",
+      "POSTROUTING -m comment --comment \"skiff pod network\" -j SKIFF-POSTROUTING"};
+}
+
+std::vector<std::string> FilterJumps() {
+  return {"INPUT -m comment --comment \"skiff pod network\" -j SKIFF-INPUT",
+          "FORWARD -m comment --comment \"skiff pod network\" -j SKIFF-FORWARD"};
+}
+
+bool HasHostPorts(const Lease& lease, net::IpFamily family) {
+  return PodAddressOf(lease, family) != nullptr &&
+         std::any_of(lease.ports.begin(), lease.ports.end(),
+                     [family](const PortMapping& port) { return AppliesTo(port, family); });
+}
+
+std::string CommentText(std::string_view text) {
+  std::string clean;
+  for (char c : text.substr(0, 200)) {
+    bool plain = c > ' ' && c < 127 && c != '"' && c != '\\' && c != '\'';
+    clean += plain ? c : '_';
+  }
+  return clean;
+}
+
+std::string PlanNodeRules(const NodeRulesSpec& spec, const std::vector<Lease>& leases,
+                          const std::vector<std::string>& missing_nat_jumps,
+                          const std::vector<std::string>& missing_filter_jumps) {
+  std::string out = "*nat\n" + HostPortChains(spec, leases) + PostroutingRules(spec) +
+                    AppendJumps(missing_nat_jumps) +
+                    "COMMIT\n*filter\n:SKIFF-INPUT - [0:0]\n:SKIFF-FORWARD - [0:0]\n";
+  if (spec.family == net::IpFamily::kV4) {
+    out += "-A SKIFF-INPUT -d 127.0.0.0/8 -i " + spec.bridge +
+           " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n";
+  }
+  for (const net::IpPrefix& pods : spec.pod_cidrs) {
+    out += "-A SKIFF-FORWARD -s " + pods.ToString() + " -j ACCEPT\n";
+    out += "-A SKIFF-FORWARD -d " + pods.ToString() + " -j ACCEPT\n";
+  }
+  return out + AppendJumps(missing_filter_jumps) + "COMMIT\n";
+}
+
+std::string PlanHostPorts(const NodeRulesSpec& spec, const std::vector<Lease>& leases,
+                          const Lease* gone) {
+  std::string out = "*nat\n" + HostPortChains(spec, leases);
+  if (gone != nullptr && HasHostPorts(*gone, spec.family)) {
+    out += ":" + ChainOf(*gone) + " - [0:0]\n-X " + ChainOf(*gone) + "\n";
+  }
+  return out + "COMMIT\n";
+}
+
+}  // namespace skiff::cni
