@@ -538,6 +538,7 @@ std::vector<std::string> DiskImageStore::ListSnapshots() const {
 }  // namespace
 
 Result<std::unique_ptr<ImageStore>> ImageStore::Open(Options options) {
+  TRY(options.registries.Check());
   auto content = TRY(Content::Open(options.root, /*rootless=*/geteuid() != 0));
   auto store = std::make_unique<DiskImageStore>(std::move(options), std::move(content));
   TRY(store->Load());

@@ -165,20 +165,17 @@ const RegistryHost& RegistryClient::HostSettings(const std::string& host) const 
 
 std::vector<RegistryClient::Endpoint> RegistryClient::Endpoints(const std::string& host) const {
   std::vector<Endpoint> endpoints;
-  auto mirrors = options_.settings.mirrors.find(host);
-  if (mirrors == options_.settings.mirrors.end()) mirrors = options_.settings.mirrors.find("*");
-  if (mirrors != options_.settings.mirrors.end()) {
-    for (std::string url : mirrors->second) {
-      while (url.ends_with('/')) url.pop_back();
-      if (!url.ends_with("/v2")) url += "/v2";
-      endpoints.push_back({HostOfUrl(url), url, "?ns=" + UrlEncode(host), false, false});
-      endpoints.back().is_origin = endpoints.back().host == host;
-      if (endpoints.back().is_origin) return endpoints;  // the list says how to reach the host
-    }
+  const RegistryHost& settings = HostSettings(options_.settings.hosts.contains(host) ? host : "*");
+  for (std::string url : settings.mirrors) {
+    while (url.ends_with('/')) url.pop_back();
+    if (!url.ends_with("/v2")) url += "/v2";
+    endpoints.push_back({HostOfUrl(url), url, "?ns=" + UrlEncode(host), false, false});
   }
+  const RegistryHost& own = HostSettings(host);
   const std::string server = host == "docker.io" ? "registry-1.docker.io" : host;
-  Endpoint origin{host, "https://" + server + "/v2", "", true, false};
-  origin.may_be_plain = IsLoopbackHost(host) && !HostSettings(host).has_tls;
+  Endpoint origin{host, (own.plain_http ? "http://" : "https://") + server + "/v2", "", true,
+                  false};
+  origin.may_be_plain = IsLoopbackHost(host) && own.tls.ca_file.empty() && !own.plain_http;
   endpoints.push_back(origin);
   return endpoints;
 }

@@ -1,18 +1,5 @@
-// Where registries are and how to talk to them: mirrors, certificates, logins.
-//
-// Read from a YAML file in the shape that k3s users know (/etc/skiff/registries.yaml):
-//
-//   mirrors:
-//     docker.io:
-//       endpoint: ["https://mirror.example:5000", "http://10.0.0.5:5000/cache"]
-//     "*":
-//       endpoint: ["https://cache.example"]
-//   configs:
-//     "mirror.example:5000":
-//       auth: {username: u, password: p}          # or auth: (base64 u:p), identity_token:
-//       tls: {ca_file: /p/ca.crt, cert_file: …, key_file: …, insecure_skip_verify: false}
-//
-// Values; use from any thread.
+// Where registries are and how to talk to them: mirrors, certificates, logins. Values; use from any
+// thread.
 #pragma once
 
 #include <map>
@@ -42,23 +29,23 @@ struct RegistryTls {
   std::string cert_file;  // of the client
   std::string key_file;
   bool insecure_skip_verify = false;
-  bool operator==(const RegistryTls&) const = default;
 };
 
+// What is known of one host, "docker.io" or "10.0.0.5:5000". Without an entry a registry is spoken
+// to over TLS; one on the loopback interface also without, where it does not speak TLS.
 struct RegistryHost {
+  std::vector<std::string> mirrors;  // URLs, tried in order before the host itself
+  bool plain_http = false;
   RegistryCredentials credentials;
   RegistryTls tls;
-  bool has_tls = false;  // a tls section was given: never fall back to plain HTTP
 };
 
 struct RegistrySettings {
-  std::map<std::string, std::vector<std::string>> mirrors;  // host or "*" -> endpoint URLs
-  std::map<std::string, RegistryHost> hosts;                // "host:port" of the endpoint
+  std::map<std::string, RegistryHost> hosts;  // "*": mirrors for every host without an entry
 
-  // InvalidArgument with the place of what is wrong.
-  static Result<RegistrySettings> Parse(std::string_view yaml);
-  // A file that is not there gives empty settings.
-  static Result<RegistrySettings> Load(const std::string& path);
+  // InvalidArgument, naming the host, for a mirror that is no http(s) URL or a host with both
+  // plain HTTP and certificates.
+  Result<> Check() const;
 };
 
 }  // namespace skiff::runtime
