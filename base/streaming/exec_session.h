@@ -63,9 +63,9 @@ class ExecSession {
   virtual std::shared_ptr<Stream> out() = 0;
   virtual std::shared_ptr<Stream> err() = 0;
 
-  // Called for each terminal size, those that arrived before included. Set once.
+  // Called for each terminal size; at once with the latest that arrived before. Set once.
   virtual void OnResize(std::function<void(TerminalSize)> handler) = 0;
-  // Called once when the client's connection ends before Finish. Set once.
+  // Called once when the client's connection ends before Finish, also if it already has. Set once.
   virtual void OnGone(std::function<void()> handler) = 0;
 
   // After the last output: sends what is queued, ends stdout and stderr, sends the status in the

@@ -10,18 +10,19 @@
 
 namespace skiff::streaming {
 
-// One thread with an epoll loop; a process needs one for all of its streams. Outlives them.
+// One thread with an epoll loop; a process needs one for all of its streams.
 class IoThread {
  public:
   IoThread();
-  // Stops the thread; pending operations end with Cancelled.
+  // Resets the streams that are left, whose callbacks still run, and ends the thread. Executors
+  // that those callbacks post to must be destroyed after it.
   ~IoThread();
 
   struct State;
-  State& state() { return *state_; }
+  const std::shared_ptr<State>& state() { return state_; }
 
  private:
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;
 };
 
 // Owns the descriptor and makes it non-blocking (which its other holders see, fcntl(2)). CloseWrite

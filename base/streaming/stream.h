@@ -14,7 +14,8 @@
 namespace skiff::streaming {
 
 // Thread-safe. Callbacks run on a thread of the stream's own, never inside the call that named
-// them, each exactly once, and must not block. A stream that is destroyed is reset.
+// them, at most once, and must not block. A stream destroyed before CloseWrite is reset; after it,
+// what was written still goes out.
 class Stream {
  public:
   virtual ~Stream() = default;

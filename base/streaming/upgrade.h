@@ -27,11 +27,17 @@ struct Upgrade {
   // client named none.
   std::string protocol;
   bool base64 = false;  // channels carry base64 text
-  // 1 to 5 for exec and attach: which error-channel format and half-close rules hold.
+  // 1 to 5 for exec and attach: which error-channel format and half-close rules hold. For
+  // port-forward 5 where channels can be half-closed.
   int version = 0;
   // For the 101 response.
   HeaderList response_headers;
 };
+
+// Our own WebSocket protocol between agent and runtime: v4.channel.k8s.io with the half-close of v5
+// in both directions, which a forwarded TCP connection needs. Others do not know it and are offered
+// v4 besides.
+inline constexpr std::string_view kHalfClosePortForward = "v5.portforward.skiff.dev";
 
 // Whether the headers ask for an upgrade to SPDY/3.1 or WebSocket at all; if not, a plain 400
 // ("you must specify at least 1 of stdin, stdout, stderr" comes first) is the answer.

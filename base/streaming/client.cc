@@ -1,0 +1,391 @@
+#include "base/streaming/client.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <charconv>
+#include <cstring>
+
+#include "base/streaming/websocket_channels.h"
+
+namespace skiff::streaming {
+
+namespace {
+
+constexpr size_t kMaxResponseHeadBytes = 16 << 10;
+constexpr size_t kMaxRefusalText = 512;
+
+struct Url {
+  std::string host;
+  uint16_t port = 80;
+  std::string target;
+};
+
+Result<Url> ParseUrl(std::string_view text) {
+  auto bad = [&text](const char* why) {
+    return Error(Code::kInvalidArgument, "streaming URL \"" + std::string(text) + "\": " + why);
+  };
+  std::string_view rest = text;
+  if (rest.starts_with("http://")) {
+    rest.remove_prefix(7);
+  } else if (rest.starts_with("ws://")) {
+    rest.remove_prefix(5);
+  } else {
+    return Error(Code::kUnimplemented,
+                 "streaming URL \"" + std::string(text) + "\": only http:// is supported");
+  }
+  Url url;
+  size_t slash = rest.find_first_of("/?");
+  std::string_view authority = rest.substr(0, slash);
+  url.target = slash == std::string_view::npos ? "/" : std::string(rest.substr(slash));
+  if (url.target[0] == '?') url.target.insert(0, 1, '/');
+  // What would break out of the request line.
+  for (unsigned char c : url.target) {
+    if (c <= ' ' || c >= 0x7f) return bad("unescaped character");
+  }
+  size_t colon = authority.rfind(':');
+  if (authority.starts_with('[')) {
+    size_t bracket = authority.find(']');
+    if (bracket == std::string_view::npos) return bad("unclosed bracket");
+    url.host = authority.substr(1, bracket - 1);
+    colon = authority.find(':', bracket);
+  } else {
+    url.host = authority.substr(0, colon);
+  }
+  if (url.host == "localhost") url.host = "127.0.0.1";
+  if (colon != std::string_view::npos) {
+    std::string_view digits = authority.substr(colon + 1);
+    auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), url.port);
+    if (error != std::errc() || end != digits.data() + digits.size()) return bad("bad port");
+  }
+  return url;
+}
+
+// Begins to connect; the first write waits for the outcome.
+Result<UniqueFd> BeginConnect(const Url& url) {
+  sockaddr_storage storage{};
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+  auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+  socklen_t size = 0;
+  if (::inet_pton(AF_INET, url.host.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(url.port);
+    size = sizeof *v4;
+  } else if (::inet_pton(AF_INET6, url.host.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(url.port);
+    size = sizeof *v6;
+  } else {
+    return Error(Code::kInvalidArgument, "streaming URL: \"" + url.host + "\" is not an address");
+  }
+  UniqueFd fd(::socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return Error::Sys(errno, "socket");
+  int on = 1;
+  (void)::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a hint only
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&storage), size) != 0 &&
+      errno != EINPROGRESS) {
+    return Error::Sys(errno, "connect", url.host);
+  }
+  return fd;
+}
+
+// A stream some of whose input has been read already.
+class PrefixedStream : public Stream {
+ public:
+  PrefixedStream(Executor& executor, std::string prefix, std::shared_ptr<Stream> rest)
+      : executor_(executor), prefix_(std::move(prefix)), rest_(std::move(rest)) {}
+  void Read(ReadDone done) override {
+    if (prefix_.empty()) return rest_->Read(std::move(done));
+    executor_.Post([done = std::move(done), prefix = std::exchange(prefix_, {})]() mutable {
+      done(std::move(prefix));
+    });
+  }
+  void Write(std::string data, WriteDone done) override {
+    rest_->Write(std::move(data), std::move(done));
+  }
+  void CloseWrite() override { rest_->CloseWrite(); }
+  void Reset() override { rest_->Reset(); }
+
+ private:
+  Executor& executor_;
+  std::string prefix_;  // touched by the one reader only
+  std::shared_ptr<Stream> rest_;
+};
+
+// The value of a header in a response head, or nothing.
+std::string HeaderValue(std::string_view head, std::string_view name) {
+  size_t line = head.find("\r\n");
+  while (line != std::string_view::npos && line + 2 < head.size()) {
+    line += 2;
+    std::string_view field = head.substr(line, head.find("\r\n", line) - line);
+    size_t colon = field.find(':');
+    if (colon == name.size() && ::strncasecmp(field.data(), name.data(), name.size()) == 0) {
+      std::string_view value = field.substr(colon + 1);
+      while (value.starts_with(' ')) value.remove_prefix(1);
+      while (value.ends_with(' ')) value.remove_suffix(1);
+      return std::string(value);
+    }
+    line = head.find("\r\n", line);
+  }
+  return {};
+}
+
+struct Upgraded {
+  std::shared_ptr<Stream> stream;
+  std::string protocol;
+};
+using UpgradedDone = std::function<void(Result<Upgraded>)>;
+
+// One handshake under way. Its steps follow each other on the connection's callbacks; the deadline
+// only resets the connection, so that whichever step is pending ends.
+struct Handshake : std::enable_shared_from_this<Handshake> {
+  Executor& executor;
+  std::shared_ptr<Stream> stream;
+  std::string key = MakeWebSocketKey();
+  std::string head;
+  Executor::TimerId timer = 0;
+  std::atomic<bool> timed_out = false;
+  UpgradedDone done;
+
+  explicit Handshake(Executor& e) : executor(e) {}
+
+  void Start(const Url& url, std::string_view protocols, std::chrono::milliseconds timeout) {
+    bool v6 = url.host.find(':') != std::string::npos;
+    std::string request = "GET " + url.target + " HTTP/1.1\r\nHost: " + (v6 ? "[" : "") + url.host +
+                          (v6 ? "]:" : ":") + std::to_string(url.port) +
+                          "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
+                          key + "\r\nSec-WebSocket-Protocol: " + std::string(protocols) +
+                          "\r\n\r\n";
+    timer = executor.PostAfter(timeout, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) {
+        self->timed_out = true;
+        self->stream->Reset();
+      }
+    });
+    stream->Write(std::move(request), [self = shared_from_this()](Result<> written) {
+      if (!written.ok()) return self->End(std::move(written).error());
+      self->ReadHead();
+    });
+  }
+
+  void ReadHead() {
+    stream->Read([self = shared_from_this()](Result<std::string> bytes) {
+      if (!bytes.ok()) return self->End(std::move(bytes).error());
+      if (bytes->empty()) {
+        return self->End(Error(Code::kUnavailable, "the server closed during the handshake"));
+      }
+      self->head += *bytes;
+      size_t end = self->head.find("\r\n\r\n");
+      if (end != std::string::npos) return self->Judge(end + 4);
+      if (self->head.size() > kMaxResponseHeadBytes) {
+        return self->End(Error(Code::kInvalidArgument, "the server's response is too long"));
+      }
+      self->ReadHead();
+    });
+  }
+
+  void Judge(size_t head_bytes) {
+    std::string_view view(head);
+    std::string_view fields = view.substr(0, head_bytes);
+    if (!fields.starts_with("HTTP/1.1 101")) {
+      return End(Error(Code::kFailedPrecondition,
+                       "the server refused: " + std::string(fields.substr(0, fields.find('\r'))) +
+                           ": " + std::string(view.substr(head_bytes, kMaxRefusalText))));
+    }
+    if (HeaderValue(fields, "Sec-WebSocket-Accept") != WebSocketAccept(key)) {
+      return End(Error(Code::kInvalidArgument, "the server's Sec-WebSocket-Accept is wrong"));
+    }
+    std::string protocol = HeaderValue(fields, "Sec-WebSocket-Protocol");
+    std::shared_ptr<Stream> rest = stream;
+    if (head_bytes < head.size()) {
+      rest = std::make_shared<PrefixedStream>(executor, head.substr(head_bytes), stream);
+    }
+    Finish(Upgraded{std::move(rest), std::move(protocol)});
+  }
+
+  void End(Error error) {
+    if (timed_out) error = Error(Code::kDeadlineExceeded, "the handshake took too long");
+    Finish(std::move(error));
+  }
+
+  void Finish(Result<Upgraded> outcome) {
+    executor.Cancel(timer);
+    std::exchange(done, nullptr)(std::move(outcome));
+  }
+};
+
+void Dial(IoThread& io, Executor& executor, const std::string& text, std::string_view protocols,
+          std::chrono::milliseconds timeout, UpgradedDone done) {
+  Result<Url> url = ParseUrl(text);
+  Result<UniqueFd> fd = url.ok() ? BeginConnect(*url) : Result<UniqueFd>(url.error());
+  if (!fd.ok()) {
+    executor.Post([done = std::move(done), error = fd.error()] { done(error); });
+    return;
+  }
+  auto handshake = std::make_shared<Handshake>(executor);
+  handshake->stream = MakeFdStream(io, std::move(fd).value());
+  handshake->done = std::move(done);
+  handshake->Start(*url, protocols, timeout);
+}
+
+// ---- exec and attach ----
+
+enum Channel : uint32_t { kIn, kOut, kErr, kError, kResize, kChannels };
+
+// Confined to the connection's strand.
+struct StatusReader : std::enable_shared_from_this<StatusReader> {
+  std::string text;
+  std::optional<Result<ExecStatus>> outcome;
+  std::function<void(Result<ExecStatus>)> handler;
+
+  void ReadFrom(std::shared_ptr<Stream> stream) {
+    Stream* source = stream.get();
+    source->Read([self = shared_from_this(), stream](Result<std::string> bytes) {
+      if (!bytes.ok() || bytes->empty()) {
+        return self->Settle(
+            Error(Code::kUnavailable, "the connection ended without the command's status"));
+      }
+      self->text += *bytes;
+      if (Result<ExecStatus> status = ExecStatus::FromJson(self->text); status.ok()) {
+        return self->Settle(std::move(status));
+      }
+      if (self->text.size() > kMaxReadBytes) {
+        return self->Settle(Error(Code::kInvalidArgument, "the command's status is too long"));
+      }
+      self->ReadFrom(stream);
+    });
+  }
+
+  void Settle(Result<ExecStatus> status) {
+    outcome = std::move(status);
+    Tell();
+  }
+  void Tell() {
+    if (outcome && handler) std::exchange(handler, nullptr)(*outcome);
+  }
+};
+
+class WebSocketExecClient : public ExecClient {
+ public:
+  WebSocketExecClient(std::shared_ptr<Mux> mux, const ExecStreams& streams)
+      : mux_(std::move(mux)), streams_(streams) {
+    for (uint32_t id = 0; id < kChannels; ++id) {
+      mux_->Open(id);
+      handles_[id] = mux_->Attach(id);
+    }
+    mux_->Post([mux = mux_, status = status_, error = handles_[kError], streams] {
+      if (!streams.out) mux->Discard(kOut);
+      if (!streams.err || streams.tty) mux->Discard(kErr);
+      mux->Discard(kIn);
+      mux->Discard(kResize);
+      status->ReadFrom(error);
+    });
+    mux_->Start();
+  }
+  ~WebSocketExecClient() override { mux_->Abort(); }
+
+  std::shared_ptr<Stream> in() override { return streams_.in ? handles_[kIn] : nullptr; }
+  std::shared_ptr<Stream> out() override { return streams_.out ? handles_[kOut] : nullptr; }
+  std::shared_ptr<Stream> err() override {
+    return streams_.err && !streams_.tty ? handles_[kErr] : nullptr;
+  }
+  void Resize(TerminalSize size) override {
+    handles_[kResize]->Write(FormatTerminalSize(size), nullptr);
+  }
+  void OnStatus(std::function<void(Result<ExecStatus>)> handler) override {
+    mux_->Post([status = status_, handler = std::move(handler)]() mutable {
+      status->handler = std::move(handler);
+      status->Tell();
+    });
+  }
+
+ private:
+  std::shared_ptr<Mux> mux_;
+  const ExecStreams streams_;
+  std::shared_ptr<Stream> handles_[kChannels];
+  std::shared_ptr<StatusReader> status_ = std::make_shared<StatusReader>();
+};
+
+// ---- port-forward ----
+
+constexpr size_t kPortPrefixBytes = 2;
+
+// Reads past the port number that begins each channel.
+void SkipPortPrefix(Executor& executor, std::shared_ptr<Stream> stream, std::string seen,
+                    std::function<void(Result<std::shared_ptr<Stream>>)> done) {
+  Stream* source = stream.get();
+  source->Read([&executor, stream = std::move(stream), seen = std::move(seen),
+                done = std::move(done)](Result<std::string> bytes) mutable {
+    if (!bytes.ok()) return done(std::move(bytes).error());
+    if (bytes->empty()) return done(Error(Code::kUnavailable, "the server closed the port"));
+    seen += *bytes;
+    if (seen.size() < kPortPrefixBytes) {
+      return SkipPortPrefix(executor, std::move(stream), std::move(seen), std::move(done));
+    }
+    seen.erase(0, kPortPrefixBytes);
+    if (!seen.empty()) {
+      stream = std::make_shared<PrefixedStream>(executor, std::move(seen), std::move(stream));
+    }
+    done(std::move(stream));
+  });
+}
+
+void OpenPort(Executor& executor, Upgraded upgraded, uint16_t port,
+              std::function<void(Result<PortConnection>)> done) {
+  auto mux = std::make_shared<WebSocketChannels>(
+      executor, std::move(upgraded.stream),
+      WebSocketChannels::Options{.role = WebSocketRole::kClient,
+                                 .half_close = upgraded.protocol == kHalfClosePortForward,
+                                 .finish_after = 2});
+  mux->Open(0);
+  mux->Open(1);
+  std::shared_ptr<Stream> data = mux->Attach(0);
+  std::shared_ptr<Stream> error = mux->Attach(1);
+  mux->Start();
+  SkipPortPrefix(executor, data, {}, [&executor, error, port, done = std::move(done)](auto first) {
+    if (!first.ok()) return done(std::move(first).error());
+    SkipPortPrefix(executor, error, {}, [data = *first, port, done](auto second) {
+      if (!second.ok()) return done(std::move(second).error());
+      done(PortConnection{port, data, *second});
+    });
+  });
+}
+
+}  // namespace
+
+void DialExec(IoThread& io, Executor& executor, const std::string& url, const ExecStreams& streams,
+              std::chrono::milliseconds timeout,
+              std::function<void(Result<std::shared_ptr<ExecClient>>)> done) {
+  Dial(io, executor, url, "v5.channel.k8s.io, v4.channel.k8s.io", timeout,
+       [&executor, streams, done = std::move(done)](Result<Upgraded> upgraded) {
+         if (!upgraded.ok()) return done(std::move(upgraded).error());
+         WebSocketChannels::Options options{
+             .role = WebSocketRole::kClient,
+             .half_close = upgraded->protocol == "v5.channel.k8s.io"};
+         auto mux =
+             std::make_shared<WebSocketChannels>(executor, std::move(upgraded->stream), options);
+         done(std::shared_ptr<ExecClient>(std::make_shared<WebSocketExecClient>(mux, streams)));
+       });
+}
+
+void DialPortForward(IoThread& io, Executor& executor, const std::string& url, uint16_t port,
+                     std::chrono::milliseconds timeout,
+                     std::function<void(Result<PortConnection>)> done) {
+  std::string with_port = url;
+  with_port.append(url.find('?') == std::string::npos ? "?" : "&")
+      .append("port=")
+      .append(std::to_string(port));
+  std::string protocols(kHalfClosePortForward);
+  protocols += ", v4.channel.k8s.io, portforward.k8s.io";
+  Dial(io, executor, with_port, protocols, timeout,
+       [&executor, port, done = std::move(done)](Result<Upgraded> upgraded) {
+         if (!upgraded.ok()) return done(std::move(upgraded).error());
+         OpenPort(executor, std::move(*upgraded), port, done);
+       });
+}
+
+}  // namespace skiff::streaming

@@ -1,0 +1,269 @@
+// Descriptors, and the WebSocket client against our own server over loopback.
+
+#include "base/streaming/client.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <pty.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <future>
+#include <thread>
+
+#include "base/streaming/stream_pair.h"
+
+namespace skiff::streaming {
+namespace {
+
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+std::string ReadToEnd(Stream& stream) {
+  std::string all;
+  for (;;) {
+    Result<std::string> piece = ReadBlocking(stream);
+    if (!piece.ok() || piece->empty())
+      return all + (piece.ok() ? "" : "<" + std::string(CodeName(piece.error().code())) + ">");
+    all += *piece;
+  }
+}
+
+TEST(FdStreamTest, SocketsHalfClose) {
+  IoThread io;
+  int fds[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+  auto a = MakeFdStream(io, UniqueFd(fds[0]));
+  auto b = MakeFdStream(io, UniqueFd(fds[1]));
+  std::string big(1 << 20, 'x');
+  std::promise<Result<>> written;
+  a->Write(big, [&](Result<> result) { written.set_value(std::move(result)); });
+  a->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*b), big);
+  EXPECT_TRUE(written.get_future().get().ok());
+  ASSERT_TRUE(WriteBlocking(*b, "back").ok());
+  EXPECT_EQ(ReadBlocking(*a).value(), "back");
+}
+
+TEST(FdStreamTest, WriteToAReaderThatLeftIsAnError) {
+  IoThread io;
+  Pipe pipe = MakePipe().value();
+  auto writer = MakeFdStream(io, UniqueFd(), std::move(pipe.write_end));
+  pipe.read_end.Reset();
+  EXPECT_EQ(WriteBlocking(*writer, "x").error().sys_errno(), EPIPE);
+  EXPECT_EQ(ReadBlocking(*writer).value(), "");
+}
+
+TEST(FdStreamTest, QueuedBytesSurviveTheOwnerAfterCloseWrite) {
+  IoThread io;
+  Pipe pipe = MakePipe().value();
+  auto writer = MakeFdStream(io, UniqueFd(), std::move(pipe.write_end));
+  std::string big(1 << 20, 'x');  // more than a pipe holds
+  writer->Write(big, nullptr);
+  writer->CloseWrite();
+  writer.reset();
+  auto reader = MakeFdStream(io, std::move(pipe.read_end), UniqueFd());
+  EXPECT_EQ(ReadToEnd(*reader), big);
+}
+
+TEST(FdStreamTest, TerminalEndsWhenItsProgramIsGone) {
+  IoThread io;
+  int master = -1, slave = -1;
+  ASSERT_EQ(::openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
+  auto terminal = MakeFdStream(io, UniqueFd(master));
+  ASSERT_EQ(::write(slave, "hi\n", 3), 3);
+  EXPECT_EQ(ReadBlocking(*terminal).value(), "hi\r\n");
+  ::close(slave);
+  EXPECT_EQ(ReadBlocking(*terminal).value(), "");
+}
+
+TEST(FdStreamTest, ResetEndsAPendingRead) {
+  IoThread io;
+  Pipe pipe = MakePipe().value();
+  auto reader = MakeFdStream(io, std::move(pipe.read_end), UniqueFd());
+  std::promise<Result<std::string>> read;
+  reader->Read([&](Result<std::string> data) { read.set_value(std::move(data)); });
+  reader->Reset();
+  EXPECT_EQ(read.get_future().get().error().code(), Code::kUnavailable);
+}
+
+TEST(PumpTest, CopiesToTheEnd) {
+  IoThread io;
+  Pipe first = MakePipe().value(), second = MakePipe().value();
+  auto source = MakeFdStream(io, UniqueFd(), std::move(first.write_end));
+  std::promise<Result<>> done;
+  Pump(MakeFdStream(io, std::move(first.read_end), UniqueFd()),
+       MakeFdStream(io, UniqueFd(), std::move(second.write_end)),
+       [&](Result<> result) { done.set_value(std::move(result)); });
+  auto sink = MakeFdStream(io, std::move(second.read_end), UniqueFd());
+  std::string big(3 << 20, 'p');
+  source->Write(big, nullptr);
+  source->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*sink), big);
+  EXPECT_TRUE(done.get_future().get().ok());
+}
+
+// Accepts one connection on loopback, answers its handshake and hands it on.
+class LoopbackServer {
+ public:
+  LoopbackServer() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    CHECK(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+    CHECK(::listen(fd_.get(), 1) == 0);
+    CHECK(::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    port_ = ntohs(address.sin_port);
+  }
+  std::string Url(const std::string& path) const {
+    return "http://127.0.0.1:" + std::to_string(port_) + path;
+  }
+  // The accepted connection and the request's head.
+  std::pair<UniqueFd, std::string> Accept() {
+    UniqueFd connection(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    std::string head;
+    char c;
+    while (head.find("\r\n\r\n") == std::string::npos && ::read(connection.get(), &c, 1) == 1) {
+      head += c;
+    }
+    return {std::move(connection), head};
+  }
+  static HeaderList Headers(const std::string& head) {
+    HeaderList headers;
+    size_t at = head.find("\r\n") + 2;
+    while (at < head.size() - 2) {
+      size_t end = head.find("\r\n", at), colon = head.find(": ", at);
+      headers.emplace_back(head.substr(at, colon - at), head.substr(colon + 2, end - colon - 2));
+      at = end + 2;
+    }
+    return headers;
+  }
+
+ private:
+  UniqueFd fd_;
+  uint16_t port_ = 0;
+};
+
+class ClientTest : public testing::Test {
+ protected:
+  template <class T>
+  static std::pair<std::function<void(Result<T>)>, std::future<Result<T>>> Await() {
+    auto promise = std::make_shared<std::promise<Result<T>>>();
+    return {[promise](Result<T> value) { promise->set_value(std::move(value)); },
+            promise->get_future()};
+  }
+  ThreadPool pool{"test", 2};
+  IoThread io;
+  LoopbackServer server;
+};
+
+TEST_F(ClientTest, ExecEndToEnd) {
+  auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
+  ExecStreams streams{.in = true, .out = true, .err = true};
+  DialExec(io, pool, server.Url("/exec/token"), streams, seconds(10), dialled);
+  auto [fd, head] = server.Accept();
+  EXPECT_THAT(head, HasSubstr("GET /exec/token HTTP/1.1\r\n"));
+  Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
+  EXPECT_EQ(upgrade.version, 5);
+  auto connection = MakeFdStream(io, std::move(fd));
+  ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
+  auto [served, session_future] = Await<std::shared_ptr<ExecSession>>();
+  ServeExec(pool, connection, upgrade, streams, served);
+  connection.reset();
+  auto session = session_future.get().value();
+  auto client = client_future.get().value();
+
+  std::promise<TerminalSize> size;
+  session->OnResize([&](TerminalSize s) { size.set_value(s); });
+  client->Resize({120, 40});
+  EXPECT_EQ(size.get_future().get(), (TerminalSize{120, 40}));
+
+  std::string big(2 << 20, 'i');
+  client->in()->Write(big, nullptr);
+  client->in()->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*session->in()), big);
+  session->out()->Write(big, nullptr);
+  session->err()->Write("warn", nullptr);
+  session->Finish(ExecStatus::Exited(5));
+  session.reset();
+  // The status may come while output is unread; none of the output is lost.
+  auto [on_status, status_future] = Await<ExecStatus>();
+  client->OnStatus(on_status);
+  EXPECT_EQ(ReadToEnd(*client->out()), big);
+  EXPECT_EQ(ReadToEnd(*client->err()), "warn");
+  EXPECT_EQ(status_future.get().value().exit_code, 5);
+}
+
+TEST_F(ClientTest, LostConnectionIsTheStatus) {
+  auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
+  DialExec(io, pool, server.Url("/x"), {.out = true}, seconds(10), dialled);
+  auto [fd, head] = server.Accept();
+  Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
+  std::string response = ResponseHead(upgrade);
+  ASSERT_EQ(::write(fd.get(), response.data(), response.size()),
+            static_cast<ssize_t>(response.size()));
+  auto client = client_future.get().value();
+  fd.Reset();
+  auto [on_status, status_future] = Await<ExecStatus>();
+  client->OnStatus(on_status);
+  EXPECT_EQ(status_future.get().error().code(), Code::kUnavailable);
+}
+
+TEST_F(ClientTest, PortForwardHalfClosesBothWays) {
+  auto [dialled, port_future] = Await<PortConnection>();
+  DialPortForward(io, pool, server.Url("/pf?a=1"), 8080, seconds(10), dialled);
+  auto [fd, head] = server.Accept();
+  EXPECT_THAT(head, HasSubstr("GET /pf?a=1&port=8080 HTTP/1.1\r\n"));
+  Upgrade upgrade = NegotiatePortForward(LoopbackServer::Headers(head)).value();
+  auto connection = MakeFdStream(io, std::move(fd));
+  ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
+  auto forward = ServePortForward(pool, connection, upgrade, {8080}).value();
+  connection.reset();
+  auto [on_connection, served_future] = Await<PortConnection>();
+  forward->Start(on_connection, [] {});
+  PortConnection served = served_future.get().value();
+  PortConnection ours = port_future.get().value();
+  ours.data->Write("request", nullptr);
+  ours.data->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*served.data), "request");
+  served.data->Write("response", nullptr);
+  served.data->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*ours.data), "response");
+  served.error->Write("refused", nullptr);
+  served.error->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*ours.error), "refused");
+}
+
+TEST_F(ClientTest, RefusalsCarryTheServersWords) {
+  auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
+  DialExec(io, pool, server.Url("/gone"), {.out = true}, seconds(10), dialled);
+  auto [fd, head] = server.Accept();
+  std::string response = "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nno token\n";
+  ASSERT_EQ(::write(fd.get(), response.data(), response.size()),
+            static_cast<ssize_t>(response.size()));
+  Result<std::shared_ptr<ExecClient>> refused = future.get();
+  EXPECT_EQ(refused.error().code(), Code::kFailedPrecondition);
+  EXPECT_THAT(refused.error().message(), HasSubstr("404 Not Found: no token"));
+}
+
+TEST_F(ClientTest, SilentServerIsADeadline) {
+  auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
+  DialExec(io, pool, server.Url("/slow"), {.out = true}, std::chrono::milliseconds(50), dialled);
+  EXPECT_EQ(future.get().error().code(), Code::kDeadlineExceeded);
+}
+
+TEST_F(ClientTest, BadUrls) {
+  for (const char* url : {"https://127.0.0.1/x", "127.0.0.1:80", "http://host.example/x",
+                          "http://127.0.0.1:99999/x", "http://127.0.0.1:1/a b", "http://[::1/x"}) {
+    auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
+    DialExec(io, pool, url, {.out = true}, seconds(1), dialled);
+    EXPECT_FALSE(future.get().ok()) << url;
+  }
+}
+
+}  // namespace
+}  // namespace skiff::streaming

@@ -1,0 +1,213 @@
+#include "base/streaming/websocket_frames.h"
+
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+
+#include <algorithm>
+
+#include "base/random.h"
+
+namespace skiff::streaming {
+
+namespace {
+
+enum Opcode : uint8_t {
+  kContinuation = 0,
+  kText = 1,
+  kBinary = 2,
+  kClose = 8,
+  kPing = 9,
+  kPong = 10,
+};
+constexpr size_t kMaxControlBytes = 125;
+
+Error Bad(const char* what) {
+  return Error(Code::kInvalidArgument, std::string("WebSocket: ") + what);
+}
+
+uint8_t Byte(std::string_view bytes, size_t at) { return static_cast<uint8_t>(bytes[at]); }
+
+std::string Frame(WebSocketRole role, uint8_t opcode, std::string_view payload) {
+  std::string frame;
+  frame.reserve(payload.size() + 14);
+  frame += static_cast<char>(0x80 | opcode);
+  uint8_t mask_bit = role == WebSocketRole::kClient ? 0x80 : 0;
+  if (payload.size() < 126) {
+    frame += static_cast<char>(mask_bit | payload.size());
+  } else {
+    int length_bytes = payload.size() < 65536 ? 2 : 8;
+    frame += static_cast<char>(mask_bit | (length_bytes == 2 ? 126 : 127));
+    for (int i = length_bytes - 1; i >= 0; --i) {
+      frame += static_cast<char>(payload.size() >> (8 * i) & 0xff);
+    }
+  }
+  if (mask_bit == 0) return frame.append(payload);
+  std::string mask = RandomBytes(4);
+  frame += mask;
+  size_t start = frame.size();
+  frame += payload;
+  for (size_t i = 0; i < payload.size(); ++i) frame[start + i] ^= mask[i % 4];
+  return frame;
+}
+
+}  // namespace
+
+// ---- reading ----
+
+size_t WebSocketParser::HeaderSize() const {
+  if (header_.size() < 2) return 2;
+  uint8_t length = Byte(header_, 1) & 0x7f;
+  return 2 + (length == 126 ? 2 : length == 127 ? 8 : 0) + ((Byte(header_, 1) & 0x80) ? 4 : 0);
+}
+
+Result<> WebSocketParser::Feed(std::string_view bytes) {
+  while (!bytes.empty() && !closed_) {
+    if (in_payload_) {
+      TRY(TakePayload(bytes));
+      continue;
+    }
+    size_t taken = std::min(HeaderSize() - header_.size(), bytes.size());
+    header_ += bytes.substr(0, taken);
+    bytes.remove_prefix(taken);
+    if (header_.size() < HeaderSize()) continue;
+    TRY(TakeHeader());
+    header_.clear();
+    if (left_ == 0) TRY(TakePayload(bytes));
+  }
+  return {};
+}
+
+Result<> WebSocketParser::TakeHeader() {
+  uint8_t first = Byte(header_, 0);
+  bool masked = (Byte(header_, 1) & 0x80) != 0;
+  fin_ = (first & 0x80) != 0;
+  opcode_ = first & 0x0f;
+  if ((first & 0x70) != 0) return Bad("reserved bits are set");
+  if (masked != (role_ == WebSocketRole::kServer)) {
+    return Bad(masked ? "a server's frame is masked" : "a client's frame is not masked");
+  }
+  size_t at = 2;
+  left_ = Byte(header_, 1) & 0x7f;
+  if (size_t size = left_ == 126 ? 2 : left_ == 127 ? 8 : 0; size > 0) {
+    left_ = 0;
+    for (; at < 2 + size; ++at) left_ = left_ << 8 | Byte(header_, at);
+    if (left_ >> 63 != 0) return Bad("length out of range");
+  }
+  for (size_t i = 0; masked && i < 4; ++i) mask_[i] = Byte(header_, at + i);
+  offset_ = 0;
+  control_.clear();
+  switch (opcode_) {
+    case kContinuation:
+      if (!in_message_) return Bad("continuation of nothing");
+      break;
+    case kText:
+    case kBinary:
+      if (in_message_) return Bad("a message inside another");
+      in_message_ = true;
+      message_begun_ = false;
+      break;
+    case kClose:
+    case kPing:
+    case kPong:
+      if (!fin_ || left_ > kMaxControlBytes) return Bad("control frame is cut or too long");
+      break;
+    default: return Bad("unknown opcode");
+  }
+  in_payload_ = true;
+  return {};
+}
+
+// Also called with nothing left, to end an empty frame.
+Result<> WebSocketParser::TakePayload(std::string_view& bytes) {
+  size_t taken = static_cast<size_t>(std::min<uint64_t>(left_, bytes.size()));
+  std::string_view piece = bytes.substr(0, taken);
+  bytes.remove_prefix(taken);
+  if (role_ == WebSocketRole::kServer) {
+    scratch_.assign(piece);
+    for (char& c : scratch_) c = static_cast<char>(c ^ static_cast<char>(mask_[offset_++ % 4]));
+    piece = scratch_;
+  }
+  left_ -= taken;
+  bool frame_ends = left_ == 0;
+  if (frame_ends) in_payload_ = false;
+  if (opcode_ >= kClose) {
+    control_ += piece;
+    if (!frame_ends) return {};
+    if (opcode_ == kPing) sink_.OnPing(control_);
+    if (opcode_ == kClose) {
+      closed_ = true;
+      sink_.OnClose();
+    }
+    return {};
+  }
+  bool first = !std::exchange(message_begun_, true);
+  bool last = frame_ends && fin_;
+  if (last) in_message_ = false;
+  sink_.OnMessage(piece, first, last);
+  return {};
+}
+
+// ---- writing ----
+
+std::string WebSocketMessage(WebSocketRole role, bool text, std::string_view payload) {
+  return Frame(role, text ? kText : kBinary, payload);
+}
+
+std::string WebSocketPong(WebSocketRole role, std::string_view payload) {
+  return Frame(role, kPong, payload);
+}
+
+std::string WebSocketClose(WebSocketRole role, uint16_t status, std::string_view reason) {
+  std::string payload;
+  payload += static_cast<char>(status >> 8);
+  payload += static_cast<char>(status & 0xff);
+  payload += reason.substr(0, kMaxControlBytes - 2);
+  return Frame(role, kClose, payload);
+}
+
+// ---- handshake ----
+
+std::string WebSocketAccept(std::string_view key) {
+  std::string text(key);
+  text += "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";  // RFC 6455, section 1.3
+  unsigned char digest[SHA_DIGEST_LENGTH];
+  unsigned int size = sizeof digest;
+  CHECK(EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha1(), nullptr) == 1);
+  return Base64Encode({reinterpret_cast<char*>(digest), size});
+}
+
+std::string MakeWebSocketKey() { return Base64Encode(RandomBytes(16)); }
+
+bool IsWebSocketKey(std::string_view key) {
+  Result<std::string> bytes = Base64Decode(key);
+  return bytes.ok() && bytes->size() == 16;
+}
+
+std::string Base64Encode(std::string_view bytes) {
+  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');  // and EVP's final NUL
+  int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                             reinterpret_cast<const unsigned char*>(bytes.data()),
+                             static_cast<int>(bytes.size()));
+  text.resize(static_cast<size_t>(size));
+  return text;
+}
+
+Result<std::string> Base64Decode(std::string_view text) {
+  if (text.empty()) return std::string();
+  size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+  bool clean = text.size() % 4 == 0 &&
+               std::all_of(text.begin(), text.end() - static_cast<ptrdiff_t>(padding), [](char c) {
+                 return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                        (c >= '0' && c <= '9') || c == '+' || c == '/';
+               });
+  std::string bytes(text.size() / 4 * 3, '\0');
+  if (!clean || EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                                reinterpret_cast<const unsigned char*>(text.data()),
+                                static_cast<int>(text.size())) < 0) {
+    return Error(Code::kInvalidArgument, "not base64");
+  }
+  bytes.resize(bytes.size() - padding);
+  return bytes;
+}
+
+}  // namespace skiff::streaming
