@@ -80,7 +80,7 @@ SUBJECTS = {
 PLAIN_KINDS = {
     "meta/v1": {"APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "CreateOptions",
                 "DeleteOptions", "GetOptions", "ListOptions", "PatchOptions", "UpdateOptions",
-                "ApplyOptions", "TableOptions", "Status", "WatchEvent"},
+                "ApplyOptions", "TableOptions", "Status"},
     "core/v1": {"NodeProxyOptions", "PodAttachOptions", "PodExecOptions", "PodLogOptions",
                 "PodPortForwardOptions", "PodProxyOptions", "ServiceProxyOptions",
                 "SerializedReference"},

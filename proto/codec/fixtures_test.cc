@@ -16,6 +16,7 @@
 #include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
+#include "proto/k8s/core/v1/persistent_volume.pb.h"
 #include "proto/k8s/core/v1/pod_options.pb.h"
 #include "proto/k8s/core/v1/rest.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
@@ -39,6 +40,7 @@ using google::protobuf::Message;
     k8s::core::v1::Event::descriptor(),
     k8s::core::v1::Namespace::descriptor(),
     k8s::core::v1::Node::descriptor(),
+    k8s::core::v1::PersistentVolume::descriptor(),
     k8s::core::v1::PodExecOptions::descriptor(),
     k8s::core::v1::ReplicationController::descriptor(),
     k8s::core::v1::Service::descriptor(),
@@ -70,6 +72,10 @@ class Fixture : public testing::TestWithParam<std::string> {
   void SetUp() override {
     json_ = ReadFile("tests/testdata/k8s/" + GetParam() + ".json");
     wire_ = ReadFile("tests/testdata/k8s/" + GetParam() + ".pb");
+    if (GetParam() == "core.v1.WatchEvent") {  // the one that names no type
+      type_ = k8s::meta::v1::WatchEvent::descriptor();
+      return;
+    }
     auto type = PeekType(json_);
     ASSERT_TRUE(type.ok()) << type.error().message();
     auto gvk = ParseGvk(type->api_version, type->kind);

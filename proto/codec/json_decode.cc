@@ -539,7 +539,7 @@ bool Decoder::RawJson(const TypePlan& plan, Message* message) {
   std::string_view raw;
   if (!reader_.SkipValue(&raw)) return false;
   if (raw == "null") return true;
-  message->GetReflection()->SetString(message, plan.value, std::string(raw));
+  message->GetReflection()->SetString(message, plan.value, CompactJson(raw));
   return true;
 }
 

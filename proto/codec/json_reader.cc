@@ -119,6 +119,23 @@ void AppendJsonString(std::string_view text, std::string* out) {
   out->push_back('"');
 }
 
+std::string CompactJson(std::string_view json) {
+  std::string out;
+  out.reserve(json.size());
+  bool in_string = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    char c = json[i];
+    if (!in_string && (c == ' ' || c == '\n' || c == '\t' || c == '\r')) continue;
+    out.push_back(c);
+    if (in_string && c == '\\' && i + 1 < json.size()) {
+      out.push_back(json[++i]);
+    } else if (c == '"') {
+      in_string = !in_string;
+    }
+  }
+  return out;
+}
+
 void JsonReader::SkipBlanks() {
   while (at_ < text_.size() &&
          (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) {

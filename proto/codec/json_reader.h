@@ -64,5 +64,7 @@ void AppendUtf8(unsigned code_point, std::string* out);
 size_t Utf8Length(std::string_view text);
 // Appends the text as a JSON string with quotes; malformed UTF-8 becomes U+FFFD.
 void AppendJsonString(std::string_view text, std::string* out);
+// Well-formed JSON without the blanks between its tokens.
+std::string CompactJson(std::string_view json);
 
 }  // namespace skiff::codec

@@ -84,10 +84,9 @@ bool IsWireEnvelope(std::string_view bytes) { return bytes.starts_with(kMagic); 
 
 std::string EncodeWire(const google::protobuf::Message& object) {
   std::string type_meta;
-  if (const GroupVersionKind* gvk = GvkOf(object)) {
-    AppendField(kTypeMetaApiVersion, gvk->ApiVersion(), &type_meta);
-    AppendField(kTypeMetaKind, gvk->kind, &type_meta);
-  }
+  const GroupVersionKind* gvk = GvkOf(object);
+  AppendField(kTypeMetaApiVersion, gvk != nullptr ? gvk->ApiVersion() : "", &type_meta);
+  AppendField(kTypeMetaKind, gvk != nullptr ? gvk->kind : "", &type_meta);
   size_t size = object.ByteSizeLong();
   std::string out;
   out.reserve(kMagic.size() + type_meta.size() + size + 24);
