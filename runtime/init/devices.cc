@@ -1,0 +1,150 @@
+// Steps of a container: /proc, /sys, /dev and what is in them; its terminal.
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/os/files.h"
+#include "runtime/init/launch.h"
+#include "runtime/linux/mounts.h"
+
+namespace skiff::runtime {
+namespace {
+
+constexpr uint64_t kInert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+constexpr gid_t kTtyGroup = 5;
+
+// Attaches to a directory of the rootfs that the image must not turn into a symlink.
+Result<> AttachAt(Launch& launch, const UniqueFd& mount, const std::string& path) {
+  UniqueFd target = TRY(MakeTargetInRoot(launch.rootfs.get(), path, TargetKind::kDirectory));
+  UniqueFd direct(::openat(launch.rootfs.get(), path.c_str() + 1,
+                           O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC));
+  if (!direct) return Error::Sys(errno, "open", path);
+  struct stat followed, unfollowed;
+  if (::fstat(target.get(), &followed) != 0 || ::fstat(direct.get(), &unfollowed) != 0) {
+    return Error::Sys(errno, "fstat", path);
+  }
+  if (followed.st_ino != unfollowed.st_ino || followed.st_dev != unfollowed.st_dev) {
+    return Error(Code::kInvalidArgument, path + " of the image is a symlink");
+  }
+  return AttachMount(mount.get(), target.get(), path);
+}
+
+Result<> MountCgroups(Launch& launch) {
+  const std::vector<std::string>& hierarchies = launch.spec.cgroup_hierarchies;
+  if (hierarchies.empty()) return {};
+  uint64_t attributes = kInert | (launch.spec.container.privileged ? 0 : MOUNT_ATTR_RDONLY);
+  if (hierarchies.size() == 1 && hierarchies[0].empty()) {
+    UniqueFd unified = TRY(MakeFilesystem("cgroup2", {}, attributes));
+    return AttachAt(launch, unified, "/sys/fs/cgroup");
+  }
+  UniqueFd base = TRY(MakeFilesystem("tmpfs", {{"mode", "0755"}, {"size", "64k"}}, kInert));
+  TRY(AttachAt(launch, base, "/sys/fs/cgroup"));
+  for (const std::string& hierarchy : hierarchies) {
+    std::string name = hierarchy.empty() ? "unified" : hierarchy;
+    if (::mkdirat(base.get(), name.c_str(), 0755) != 0) return Error::Sys(errno, "mkdir", name);
+    std::vector<MountOption> options;
+    for (size_t at = 0; at < hierarchy.size();) {
+      size_t comma = std::min(hierarchy.find(',', at), hierarchy.size());
+      options.emplace_back(hierarchy.substr(at, comma - at), "");
+      at = comma + 1;
+    }
+    UniqueFd mount =
+        TRY(MakeFilesystem(hierarchy.empty() ? "cgroup2" : "cgroup", options, attributes));
+    TRY(AttachAt(launch, mount, "/sys/fs/cgroup/" + name));
+  }
+  return ChangeMount(base.get(), MOUNT_ATTR_RDONLY, 0, false);
+}
+
+Result<> MakeNode(int directory, const std::string& name, mode_t mode, dev_t device, uid_t uid,
+                  gid_t gid) {
+  if (::mknodat(directory, name.c_str(), mode, device) != 0) {
+    if (errno == EEXIST) return {};
+    return Error::Sys(errno, "mknod", name);
+  }
+  // mknod(2) is subject to the umask.
+  if (::fchmodat(directory, name.c_str(), mode & 07777, 0) != 0 ||
+      ::fchownat(directory, name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW) != 0) {
+    return Error::Sys(errno, "chown", name);
+  }
+  return {};
+}
+
+// A device of the host under another or the same name; DeviceSpec::host_path was resolved to its
+// numbers by the daemon, while the host's /dev was in sight (launch/launch_spec.h).
+Result<> MakeSpecifiedDevice(Launch& launch, const DeviceNode& device) {
+  size_t slash = device.path.find_last_of('/');
+  std::string parent = slash == 0 ? "/" : device.path.substr(0, slash);
+  UniqueFd directory = TRY(MakeTargetInRoot(launch.rootfs.get(), parent, TargetKind::kDirectory));
+  return MakeNode(directory.get(), device.path.substr(slash + 1), device.mode,
+                  makedev(device.major, device.minor), device.uid, device.gid);
+}
+
+}  // namespace
+
+Result<> MountKernelFilesystems(Launch& launch) {
+  const bool privileged = launch.spec.container.privileged;
+  UniqueFd proc = TRY(MakeFilesystem("proc", {}, kInert));
+  TRY(AttachAt(launch, proc, "/proc"));
+  UniqueFd sys = TRY(MakeFilesystem("sysfs", {}, kInert | (privileged ? 0 : MOUNT_ATTR_RDONLY)));
+  TRY(AttachAt(launch, sys, "/sys"));
+  TRY(MountCgroups(launch));
+
+  launch.devices = TRY(MakeFilesystem("tmpfs", {{"mode", "0755"}, {"size", "64m"}},
+                                      MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME));
+  for (const char* name : {"pts", "shm", "mqueue"}) {
+    if (::mkdirat(launch.devices.get(), name, 0755) != 0) return Error::Sys(errno, "mkdir", name);
+  }
+  TRY(AttachAt(launch, launch.devices, "/dev"));
+  launch.terminals = TRY(MakeFilesystem("devpts",
+                                        {{"newinstance", ""},
+                                         {"ptmxmode", "0666"},
+                                         {"mode", "0620"},
+                                         {"gid", std::to_string(kTtyGroup)}},
+                                        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
+  TRY(AttachAt(launch, launch.terminals, "/dev/pts"));
+  TRY(AttachAt(launch, launch.pod_shm ? launch.pod_shm : launch.host_shm, "/dev/shm"));
+  UniqueFd queues = TRY(MakeFilesystem("mqueue", {}, kInert));
+  return AttachAt(launch, queues, "/dev/mqueue");
+}
+
+Result<> MakeDevices(Launch& launch) {
+  struct Standard {
+    const char* name;
+    unsigned major, minor;
+  };
+  constexpr Standard kStandard[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+                                    {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
+  int directory = launch.devices.get();
+  for (const Standard& node : kStandard) {
+    TRY(MakeNode(directory, node.name, S_IFCHR | 0666, makedev(node.major, node.minor), 0, 0));
+  }
+  constexpr const char* kLinks[][2] = {{"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"},
+                                       {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+                                       {"/proc/kcore", "core"},       {"pts/ptmx", "ptmx"}};
+  for (auto [target, name] : kLinks) {
+    if (::symlinkat(target, directory, name) != 0) return Error::Sys(errno, "symlink", name);
+  }
+  for (const DeviceNode& device : launch.spec.devices) TRY(MakeSpecifiedDevice(launch, device));
+  return {};
+}
+
+Result<> OpenContainerTerminal(Launch& launch) {
+  if (::setsid() < 0) return Error::Sys(errno, "setsid");
+  if (!launch.spec.container.terminal) return {};
+  TRY(TakeTerminal(launch, launch.terminals.get(), 0, 0));
+  // /dev/console is the terminal by another name.
+  UniqueFd console(::openat(launch.devices.get(), "console",
+                            O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0620));
+  if (!console) return Error::Sys(errno, "create", "/dev/console");
+  UniqueFd slave = TRY(CloneTree(STDIN_FILENO, "", false).With("terminal"));
+  UniqueFd target(::openat(launch.devices.get(), "console", O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!target) return Error::Sys(errno, "open", "/dev/console");
+  return AttachMount(slave.get(), target.get(), "/dev/console");
+}
+
+}  // namespace skiff::runtime

@@ -1,0 +1,215 @@
+// Steps of a container: its mount namespace and what is mounted in it.
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/os/files.h"
+#include "runtime/init/launch.h"
+#include "runtime/linux/mounts.h"
+
+namespace skiff::runtime {
+namespace {
+
+uint64_t AttributesOf(const MountSpec& mount) {
+  uint64_t attributes = 0;
+  if (mount.no_exec) attributes |= MOUNT_ATTR_NOEXEC;
+  if (mount.no_dev) attributes |= MOUNT_ATTR_NODEV;
+  if (mount.no_suid) attributes |= MOUNT_ATTR_NOSUID;
+  return attributes;
+}
+
+uint64_t PropagationFlag(MountPropagation propagation) {
+  switch (propagation) {
+    case MountPropagation::kPrivate: return MS_PRIVATE;
+    case MountPropagation::kSlave: return MS_SLAVE;
+    // A clone of a shared mount is in its peer group already; MS_SHARED makes the rest so.
+    case MountPropagation::kShared: return MS_SHARED;
+  }
+  return MS_PRIVATE;
+}
+
+Result<UniqueFd> OpenBindSource(const MountSpec& mount) {
+  UniqueFd source = TRY(OpenFile(mount.source, O_PATH));
+  if (!mount.sub_path.empty()) source = TRY(OpenInRoot(source.get(), mount.sub_path, O_PATH));
+  UniqueFd tree = TRY(CloneTree(source.get(), "", mount.recursive).With(mount.source));
+  TRY(ChangeMount(tree.get(), 0, PropagationFlag(mount.propagation), true).With(mount.source));
+  uint64_t attributes = AttributesOf(mount);
+  if (attributes != 0) {
+    TRY(ChangeMount(tree.get(), attributes, 0, mount.recursive).With(mount.source));
+  }
+  if (mount.readonly) {
+    TRY(ChangeMount(tree.get(), MOUNT_ATTR_RDONLY, 0, mount.recursive_readonly).With(mount.source));
+  }
+  return tree;
+}
+
+Result<UniqueFd> MakeTmpfs(const MountSpec& mount) {
+  std::vector<MountOption> options;
+  uint64_t attributes = AttributesOf(mount);
+  std::string_view rest = mount.tmpfs_options;
+  while (!rest.empty()) {
+    std::string_view item = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
+    if (item.empty() || item == "rw") continue;
+    if (item == "ro") {
+      attributes |= MOUNT_ATTR_RDONLY;
+    } else if (item == "noexec") {
+      attributes |= MOUNT_ATTR_NOEXEC;
+    } else if (item == "nosuid") {
+      attributes |= MOUNT_ATTR_NOSUID;
+    } else if (item == "nodev") {
+      attributes |= MOUNT_ATTR_NODEV;
+    } else {
+      size_t equals = item.find('=');
+      std::string value(equals == std::string_view::npos ? "" : item.substr(equals + 1));
+      options.emplace_back(item.substr(0, equals), value);
+    }
+  }
+  if (mount.readonly) attributes |= MOUNT_ATTR_RDONLY;
+  return MakeFilesystem("tmpfs", options, attributes);
+}
+
+Result<bool> IsDirectory(int fd) {
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return Error::Sys(errno, "fstat");
+  return S_ISDIR(info.st_mode);
+}
+
+Result<> HidePath(int root, int null_device, UniqueFd& blank, const std::string& path) {
+  Result<UniqueFd> target = OpenInRoot(root, path, O_PATH);
+  if (!target.ok()) {
+    int cause = target.error().sys_errno();
+    if (cause == ENOENT || cause == ENOTDIR || cause == EACCES) return {};
+    return std::move(target).error();
+  }
+  bool directory = TRY(IsDirectory(target->get()));
+  if (!directory) {
+    UniqueFd cover = TRY(CloneTree(null_device, "", false));
+    return AttachMount(cover.get(), target->get(), path);
+  }
+  // One empty filesystem covers all directories.
+  if (!blank) {
+    blank = TRY(MakeFilesystem(
+        "tmpfs", {{"size", "4k"}, {"nr_inodes", "2"}, {"mode", "0555"}},
+        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+    TRY(AttachMount(blank.get(), target->get(), path));
+    return {};
+  }
+  UniqueFd cover = TRY(CloneTree(blank.get(), "", false));
+  return AttachMount(cover.get(), target->get(), path);
+}
+
+Result<> MakePathReadonly(int root, const std::string& path) {
+  Result<UniqueFd> target = OpenInRoot(root, path, O_PATH);
+  if (!target.ok()) {
+    int cause = target.error().sys_errno();
+    if (cause == ENOENT || cause == ENOTDIR) return {};
+    return std::move(target).error();
+  }
+  UniqueFd cover = TRY(CloneTree(target->get(), "", true).With(path));
+  TRY(ChangeMount(cover.get(), MOUNT_ATTR_RDONLY, 0, true).With(path));
+  return AttachMount(cover.get(), target->get(), path);
+}
+
+}  // namespace
+
+Result<> OpenMountSources(Launch& launch) {
+  for (const MountSpec& mount : launch.spec.container.mounts) {
+    bool bind = mount.type == MountSpec::Type::kBind;
+    launch.mount_sources.push_back(bind ? TRY(OpenBindSource(mount)) : UniqueFd());
+  }
+  if (launch.spec.ipc == NamespaceMode::kNode) {
+    launch.host_shm = TRY(CloneTree(AT_FDCWD, "/dev/shm", false));
+    TRY(ChangeMount(launch.host_shm.get(), 0, MS_PRIVATE, false));
+  }
+  return {};
+}
+
+Result<> BuildRootfs(Launch& launch) {
+  const RootfsSpec& rootfs = launch.spec.container.rootfs;
+  if (rootfs.writable_dir.empty() && rootfs.lower_dirs.size() == 1) {
+    launch.rootfs = TRY(CloneTree(AT_FDCWD, rootfs.lower_dirs[0], true));
+    return ChangeMount(launch.rootfs.get(), 0, MS_PRIVATE, true);
+  }
+  OverlayLayers layers{.lower = rootfs.lower_dirs};
+  if (!rootfs.writable_dir.empty()) {
+    layers.upper = rootfs.writable_dir + "/upper";
+    layers.work = rootfs.writable_dir + "/work";
+  }
+  launch.rootfs = TRY(MakeOverlay(layers, launch.spec.scratch_dir, launch.spec.force_fallbacks));
+  return {};
+}
+
+Result<> JoinSandboxNamespaces(Launch& launch) {
+  // Those that pause shares with the node are the node's: joining them changes nothing.
+  int flags = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS;
+  if (::setns(kLaunchNamespaceFd, flags) != 0) return Error::Sys(errno, "setns", "sandbox");
+  if (launch.spec.ipc != NamespaceMode::kNode) {
+    launch.pod_shm = TRY(CloneTree(AT_FDCWD, "/shm", false));
+  }
+  return {};
+}
+
+Result<> CreateContainerNamespaces(Launch& launch) {
+  // After the cgroup is joined: it becomes the root of the cgroup namespace.
+  int flags = CLONE_NEWNS | (launch.spec.container.host_cgroup_namespace ? 0 : CLONE_NEWCGROUP);
+  if (::unshare(flags) != 0) return Error::Sys(errno, "unshare");
+  return {};
+}
+
+Result<> AttachRootfs(Launch& launch) {
+  UniqueFd target = TRY(OpenFile("/root", O_PATH | O_DIRECTORY));  // sandbox.cc makes it
+  return AttachMount(launch.rootfs.get(), target.get(), "rootfs");
+}
+
+Result<> MountSpecified(Launch& launch) {
+  const std::vector<MountSpec>& mounts = launch.spec.container.mounts;
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    const MountSpec& mount = mounts[i];
+    UniqueFd source = std::move(launch.mount_sources[i]);
+    if (mount.type == MountSpec::Type::kTmpfs) source = TRY(MakeTmpfs(mount).With(mount.target));
+    TargetKind kind = TRY(IsDirectory(source.get())) ? TargetKind::kDirectory : TargetKind::kFile;
+    UniqueFd target = TRY(MakeTargetInRoot(launch.rootfs.get(), mount.target, kind));
+    TRY(AttachMount(source.get(), target.get(), mount.target));
+  }
+  return {};
+}
+
+Result<> EnterRootfs(Launch& launch) {
+  // Made here, while the rootfs is writable, as other runtimes do.
+  const std::string& cwd = launch.spec.container.cwd;
+  if (!cwd.empty()) {
+    TRY(MakeTargetInRoot(launch.rootfs.get(), cwd, TargetKind::kDirectory));
+  }
+  return PivotInto(launch.rootfs.get());
+}
+
+Result<> HidePaths(Launch& launch) {
+  const ContainerSpec& container = launch.spec.container;
+  UniqueFd null_device;
+  if (!container.masked_paths.empty()) {
+    null_device = TRY(CloneTree(AT_FDCWD, "/dev/null", false));
+  }
+  UniqueFd blank;
+  for (const std::string& path : container.readonly_paths) {
+    TRY(MakePathReadonly(launch.rootfs.get(), path));
+  }
+  for (const std::string& path : container.masked_paths) {
+    TRY(HidePath(launch.rootfs.get(), null_device.get(), blank, path));
+  }
+  return {};
+}
+
+Result<> SealRootfs(Launch& launch) {
+  if (!launch.spec.container.rootfs.readonly) return {};
+  return ChangeMount(launch.rootfs.get(), MOUNT_ATTR_RDONLY, 0, false);
+}
+
+}  // namespace skiff::runtime

@@ -1,0 +1,99 @@
+// The shim's children: pause, the containers, and execs in them. Owned by the Shim.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "runtime/shim/process.h"
+#include "runtime/shim/streams.h"
+#include "runtime/wire/channel.h"
+#include "runtime/wire/messages.h"
+
+namespace skiff::runtime {
+
+class Shim;
+
+class PauseProcess : public LaunchedProcess::Owner {
+ public:
+  PauseProcess(Shim& shim, StartPause request, uint32_t number);
+  Result<> Start(int spec);
+  LaunchedProcess& process() { return process_; }
+  bool running() const { return process_.state() == LaunchedProcess::State::kRunning; }
+  bool ended() const { return process_.state() == LaunchedProcess::State::kEnded; }
+
+ private:
+  void OnReady(const LaunchReady& ready, UniqueFd terminal) override;
+  void OnRunning() override;
+  void OnLaunchFailed(const LaunchFailure& failure) override;
+  void OnEnded(ExitStatus status) override;
+
+  Shim& shim_;
+  const StartPause request_;
+  const uint32_t pending_request_;
+  bool failed_ = false;  // it never ran
+  LaunchedProcess process_;
+};
+
+class PodContainer : public LaunchedProcess::Owner {
+ public:
+  PodContainer(Shim& shim, CreateContainer request, uint32_t number);
+  // namespaces: a pidfd of pause.
+  Result<> Start(int spec, int namespaces, PidNamespace pid_namespace);
+
+  const std::string& id() const { return request_.id; }
+  LaunchedProcess& process() { return process_; }
+  Streams& streams() { return streams_; }
+  const ContainerReport& report() const { return report_; }
+  // Being set up: neither listed nor to be used yet.
+  bool ready() const { return ready_; }
+  // Exited, its output read, its record written.
+  bool finished() const { return report_.state == ContainerState::kExited; }
+
+  Result<> Run(uint32_t request);
+  // Kills all its processes.
+  void Kill();
+
+ private:
+  void OnReady(const LaunchReady& ready, UniqueFd terminal) override;
+  void OnRunning() override;
+  void OnLaunchFailed(const LaunchFailure& failure) override;
+  void OnEnded(ExitStatus status) override;
+  Result<> StartProcess(int spec, int namespaces, PidNamespace pid_namespace);
+  void Finish();
+  bool OutOfMemory() const;
+
+  Shim& shim_;
+  const CreateContainer request_;
+  std::optional<uint32_t> create_request_;
+  std::optional<uint32_t> start_request_;
+  bool ready_ = false;
+  ContainerReport report_;
+  std::optional<LaunchFailure> failure_;
+  std::optional<ExitReport> exit_;  // set at the end; reported once the output is read
+  EventLoop::TimerId drain_timer_ = 0;
+  Streams streams_;
+  LaunchedProcess process_;
+};
+
+class ContainerExec : public LaunchedProcess::Owner {
+ public:
+  ContainerExec(Shim& shim, StartExec request, uint32_t number);
+  Result<> Start(Message& message, PodContainer& container);
+  LaunchedProcess& process() { return process_; }
+
+ private:
+  void OnReady(const LaunchReady& ready, UniqueFd terminal) override;
+  void OnRunning() override;
+  void OnLaunchFailed(const LaunchFailure& failure) override;
+  void OnEnded(ExitStatus status) override;
+
+  Shim& shim_;
+  const StartExec request_;
+  const uint32_t pending_request_;
+  bool failed_ = false;
+  UniqueFd terminal_;
+  LaunchedProcess process_;
+};
+
+}  // namespace skiff::runtime

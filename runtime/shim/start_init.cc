@@ -1,0 +1,73 @@
+#include "runtime/shim/start_init.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <iterator>
+
+#include "base/os/files.h"
+#include "runtime/launch/launch_spec.h"
+
+namespace skiff::runtime {
+namespace {
+
+constexpr int kAboveTargets = 32;
+
+[[noreturn]] void BecomeInit(int init_program, const InitFds& fds) {
+  // What the shim set for itself is not the container's.
+  ::signal(SIGPIPE, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+
+  int sources[] = {fds.in,     fds.out,        fds.err,           fds.spec,
+                   fds.socket, fds.namespaces, fds.pause_program, init_program};
+  int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int& fd : sources) {
+    fd = ::fcntl(fd >= 0 ? fd : null, F_DUPFD_CLOEXEC, kAboveTargets);
+    if (fd < 0) ::_exit(126);
+  }
+  constexpr int kTargets = 7;
+  for (int target = 0; target < kTargets; ++target) {
+    if (::dup2(sources[target], target) < 0) ::_exit(126);
+  }
+  ::syscall(SYS_close_range, kTargets, ~0U, CLOSE_RANGE_CLOEXEC);
+  char name[] = "skiff-init";
+  char* argv[] = {name, nullptr};
+  char* envp[] = {nullptr};
+  ::execveat(sources[kTargets], "", argv, envp, AT_EMPTY_PATH);
+  ::_exit(127);
+}
+
+}  // namespace
+
+Result<StartedProcess> StartInit(int init_program, const InitFds& fds, PidNamespace pid_namespace) {
+  UniqueFd own;
+  if (pid_namespace.join >= 0) {
+    // setns(2): changes where children are born, not this process.
+    own = TRY(OpenFile("/proc/self/ns/pid", O_RDONLY));
+    if (::setns(pid_namespace.join, CLONE_NEWPID) != 0) {
+      return Error::Sys(errno, "setns", "pid namespace");
+    }
+  }
+  int pidfd = -1;
+  clone_args arguments{};
+  arguments.flags = CLONE_PIDFD | (pid_namespace.create ? uint64_t{CLONE_NEWPID} : 0);
+  arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  arguments.exit_signal = SIGCHLD;
+  long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  int clone_errno = errno;
+  if (pid == 0) BecomeInit(init_program, fds);
+  // All later children would be born in the wrong place.
+  if (own) CHECK(::setns(own.get(), CLONE_NEWPID) == 0);
+  if (pid < 0) return Error::Sys(clone_errno, "clone3");
+  return StartedProcess{static_cast<pid_t>(pid), UniqueFd(pidfd)};
+}
+
+}  // namespace skiff::runtime
