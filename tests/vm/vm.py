@@ -1,0 +1,94 @@
+"""Debian 12 machines in software emulation: systemd as PID 1, cgroup v2, a kernel of their own.
+
+Code in them runs some ten times slower than outside; timeouts are chosen accordingly.
+"""
+
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import time
+
+from tests.support.machine import run
+
+NETNS = "skiff-vm"
+HOST_ADDRESS = "10.77.0.1"
+
+
+class Network:
+    """The machines' bridge in a network namespace of the host, without a way out."""
+
+    def up(self, machines=1):
+        self.down()
+        run("ip", "netns", "add", NETNS)
+        for words in ["link set lo up", "link add br0 type bridge", "link set br0 up",
+                      f"addr add {HOST_ADDRESS}/24 dev br0"]:
+            run("ip", "-n", NETNS, *words.split())
+        for number in range(1, machines + 1):
+            run("ip", "netns", "exec", NETNS, "ip", "tuntap", "add", f"tap{number}", "mode", "tap")
+            run("ip", "-n", NETNS, "link", "set", f"tap{number}", "master", "br0", "up")
+
+    def down(self):
+        run("ip", "netns", "del", NETNS, check=False)
+
+
+class VirtualMachine:
+    def __init__(self, folder, number):
+        self.folder = pathlib.Path(folder)
+        self.number = number
+        self.name = f"node{number}"
+        self.address = f"10.77.0.1{number}"
+        self.disk = self.folder / f"{self.name}.qcow2"
+        self.pid_file = self.folder / f"{self.name}.pid"
+
+    def create(self):
+        """A fresh disk on top of the base image."""
+        self.disk.unlink(missing_ok=True)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.folder / "base.img", "-F", "raw", self.disk)
+
+    def power_on(self):
+        mac = f"52:54:00:77:00:1{self.number}"
+        append = (f"console=ttyS0 panic=-1 quiet mitigations=off audit=0 net.ifnames=0 systemd.hostname={self.name} "
+                  f"ip={self.address}::{HOST_ADDRESS}:255.255.255.0:{self.name}:eth0:off")
+        run("ip", "netns", "exec", NETNS, "qemu-system-x86_64", "-daemonize", "-pidfile", self.pid_file,
+            "-name", self.name, "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max",
+            "-m", "1024", "-smp", "1", "-nodefaults", "-display", "none", "-no-reboot",
+            "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd", "-append", append,
+            "-drive", f"file={self.disk},if=none,id=d0,format=qcow2", "-device", "virtio-blk-pci,drive=d0",
+            "-netdev", f"tap,id=n0,ifname=tap{self.number},script=no,downscript=no",
+            "-device", f"virtio-net-pci,netdev=n0,mac={mac}", "-device", "virtio-rng-pci",
+            "-serial", f"file:{self.folder}/{self.name}.console")
+        self.wait_up()
+
+    def wait_up(self, seconds=180):
+        """Returns once the machine takes commands; ssh itself tries to connect once a second."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.ssh("true", check=False, timeout=seconds).returncode == 0:
+                return
+        raise TimeoutError(f"{self.name} did not come up: {self.folder}/{self.name}.console")
+
+    def power_off(self):
+        """A power cut."""
+        try:
+            pidfd = os.pidfd_open(int(self.pid_file.read_text()))
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], 30)
+        os.close(pidfd)
+        self.pid_file.unlink(missing_ok=True)
+
+    def _ssh_command(self):
+        return ["ip", "netns", "exec", NETNS, "ssh", "-q", "-i", str(self.folder / "id"),
+                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=3",
+                "-o", "ConnectionAttempts=60",
+                f"root@{self.address}"]
+
+    def ssh(self, command, check=True, timeout=300, **options):
+        return run(*self._ssh_command(), command, check=check, timeout=timeout, **options)
+
+    def put(self, source, target):
+        with open(source, "rb") as data:
+            subprocess.run([*self._ssh_command(), f"cat > '{target}'"], stdin=data, check=True, timeout=300)
