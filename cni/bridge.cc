@@ -1,6 +1,7 @@
 #include "cni/bridge.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 namespace skiff::cni {
@@ -37,20 +38,24 @@ FamilySpec SpecOf(net::IpFamily family, const BridgeSpec& spec, const std::vecto
   return wanted;
 }
 
+// Deleting an address takes the routes along that name it as their source: addresses come first and
+// go last.
 Result<> EnsureFamily(net::Rtnl& rtnl, int index, net::IpFamily family, const FamilySpec& wanted) {
-  std::vector<net::NetlinkMessage> changes;
+  std::vector<net::NetlinkMessage> changes, removals;
   std::map<net::IpAddress, int> missing = wanted.gateways;
   for (const net::LinkAddress& address : TRY(rtnl.ListAddresses(family))) {
     if (address.link != index || address.address.is_link_local()) continue;
-    auto found = missing.find(address.address);
-    if (found != missing.end() && found->second == address.prefix_length) {
-      missing.erase(found);
-    } else {
-      changes.push_back(net::rtnl::DeleteAddress(address));
-    }
+    // One that is there with another prefix length serves as well: the routes are our own.
+    bool needed = wanted.gateways.contains(address.address);
+    missing.erase(address.address);
+    if (!needed) removals.push_back(net::rtnl::DeleteAddress(address));
   }
   for (const auto& [address, length] : missing) {
     changes.push_back(net::rtnl::AddAddress(index, address, length));
+  }
+  for (const auto& [destination, source] : wanted.destinations) {
+    changes.push_back(net::rtnl::ReplaceRoute(
+        {.destination = destination, .gateway = {}, .link = index, .source = source}));
   }
   for (const net::Route& route : TRY(rtnl.ListRoutes(family))) {
     if (route.link != index || route.destination.first().is_link_local() ||
@@ -59,10 +64,7 @@ Result<> EnsureFamily(net::Rtnl& rtnl, int index, net::IpFamily family, const Fa
     }
     changes.push_back(net::rtnl::DeleteRoute(route));
   }
-  for (const auto& [destination, source] : wanted.destinations) {
-    changes.push_back(net::rtnl::ReplaceRoute(
-        {.destination = destination, .gateway = {}, .link = index, .source = source}));
-  }
+  std::move(removals.begin(), removals.end(), std::back_inserter(changes));
   return rtnl.Apply(std::move(changes));
 }
 
@@ -189,6 +191,7 @@ Result<> ConnectPod(net::Rtnl& node, const net::Netns& pod, int bridge_index, co
   int index = TRY(inside.LinkIndex(attachment.interface));
   std::vector<net::NetlinkMessage> changes;
   changes.push_back(net::rtnl::SetUp(loopback, true));
+  changes.push_back(net::rtnl::SetUp(index, true));
   for (const PodAddress& address : attachment.addresses) {
     changes.push_back(net::rtnl::AddAddress(index, address.address, address.address.bits()));
     changes.push_back(net::rtnl::ReplaceRoute(

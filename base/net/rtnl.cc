@@ -145,7 +145,7 @@ NetlinkMessage CreateVeth(const VethSpec& spec) {
     info.PutString(IFLA_INFO_KIND, "veth");
     info.Nest(IFLA_INFO_DATA, [&](NetlinkMessage& data) {
       data.Nest(VETH_INFO_PEER, [&](NetlinkMessage& peer) {
-        ifinfomsg header = LinkHeader(0, IFF_UP, IFF_UP);
+        ifinfomsg header = LinkHeader(0);  // not up: veth_open wants its partner, which comes later
         peer.PutRaw(&header, sizeof header);
         peer.PutString(IFLA_IFNAME, spec.peer_name);
         if (spec.mtu != 0) peer.PutU32(IFLA_MTU, spec.mtu);

@@ -60,7 +60,7 @@ struct VethSpec {
 // The requests, for Rtnl::Apply.
 namespace rtnl {
 NetlinkMessage CreateBridge(const std::string& name, const std::string& mac, uint32_t mtu);
-NetlinkMessage CreateVeth(const VethSpec& spec);  // both ends come up at once
+NetlinkMessage CreateVeth(const VethSpec& spec);  // this end comes up, the peer does not
 NetlinkMessage DeleteLink(int index);
 NetlinkMessage SetUp(int index, bool up);
 NetlinkMessage SetMtu(int index, uint32_t mtu);

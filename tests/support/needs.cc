@@ -1,0 +1,129 @@
+#include "tests/support/needs.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string_view>
+#include <thread>
+
+#include "base/net/conntrack.h"
+#include "base/net/iptables.h"
+#include "base/os/files.h"
+#include "base/result.h"
+
+namespace skiff::test {
+namespace {
+
+std::string NameOf(Need need) {
+  switch (need) {
+    case Need::kRoot: return "root";
+    case Need::kIptables: return "iptables";
+    case Need::kBrNetfilter: return "br_netfilter";
+    case Need::kIpv6: return "IPv6";
+    case Need::kConntrack: return "conntrack";
+    case Need::kOverlayfs: return "overlayfs";
+    case Need::kCgroupV2: return "cgroup v2";
+    case Need::kCgroupV1: return "cgroup v1";
+  }
+  return "?";
+}
+
+// Runs the probe on a thread in a network namespace of its own.
+std::string InFreshNetns(const std::function<std::string()>& probe) {
+  std::string why;
+  std::thread([&] {
+    why = unshare(CLONE_NEWNET) == 0 ? probe() : "unshare: " + ErrnoText(errno);
+  }).join();
+  return why;
+}
+
+std::string ProbeIptables() {
+  auto iptables = net::SystemIptables::Open();
+  if (!iptables.ok()) return iptables.error().message();
+  for (net::IpFamily family : {net::IpFamily::kV4, net::IpFamily::kV6}) {
+    if (!(*iptables)->Supports(family))
+      return std::string(net::FamilyName(family)) + " unsupported";
+    auto written = (*iptables)->Restore(
+        family,
+        "*nat\n:SKIFF-PROBE - [0:0]\n-A SKIFF-PROBE -j MASQUERADE --random-fully\nCOMMIT\n");
+    if (!written.ok()) return written.error().message();
+  }
+  return "";
+}
+
+std::string ProbeConntrack() {
+  auto flows = net::SystemConntrack().List(net::IpFamily::kV4, net::kProtocolUdp,
+                                           [](const net::Flow&) { return true; });
+  return flows.ok() ? "" : flows.error().message();
+}
+
+std::string FileSystem(std::string_view name) {
+  auto known = ReadFile("/proc/filesystems");
+  if (known.ok() && known->find("\t" + std::string(name) + "\n") != std::string::npos) return "";
+  return "not in /proc/filesystems";
+}
+
+std::string ProbeCgroupV1() {
+  for (const char* controller : {"memory", "cpu", "pids"}) {
+    if (!PathExists("/sys/fs/cgroup/" + std::string(controller) + "/tasks")) {
+      return std::string(controller) + " is not mounted";
+    }
+  }
+  return "";
+}
+
+std::string ProbeCgroupV2() {
+  for (const char* root : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+    auto controllers = ReadFile(std::string(root) + "/cgroup.controllers");
+    if (controllers.ok() && controllers->find("memory") != std::string::npos) return "";
+  }
+  return "no controllers in the unified hierarchy";
+}
+
+std::string Probe(Need need) {
+  switch (need) {
+    case Need::kRoot:
+      if (geteuid() != 0) return "not root";
+      return InFreshNetns([] { return std::string(); });
+    case Need::kIptables: return InFreshNetns(ProbeIptables);
+    case Need::kBrNetfilter:
+      return PathExists("/proc/sys/net/bridge/bridge-nf-call-iptables") ? "" : "module not loaded";
+    case Need::kIpv6: return PathExists("/proc/sys/net/ipv6") ? "" : "disabled in the kernel";
+    case Need::kConntrack: return InFreshNetns(ProbeConntrack);
+    case Need::kOverlayfs: return FileSystem("overlay");
+    case Need::kCgroupV2: return ProbeCgroupV2();
+    case Need::kCgroupV1: return ProbeCgroupV1();
+  }
+  return "unknown need";
+}
+
+}  // namespace
+
+std::string Missing(Need need) {
+  static std::mutex mutex;
+  static std::map<Need, std::string> known;
+  std::lock_guard lock(mutex);
+  auto found = known.find(need);
+  if (found == known.end()) found = known.emplace(need, Probe(need)).first;
+  return found->second;
+}
+
+std::string FirstMissing(std::initializer_list<Need> needs) {
+  for (Need need : needs) {
+    std::string why = Missing(need);
+    if (!why.empty()) return NameOf(need) + ": " + why;
+  }
+  return "";
+}
+
+bool NeedsAreStrict() {
+  const char* value = std::getenv("NEEDS_STRICT");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
+}  // namespace skiff::test
