@@ -49,7 +49,8 @@ struct ThreadPool::State {
       } else if (timers.empty()) {
         wake.wait(lock);
       } else {
-        wake.wait_until(lock, timers.begin()->first);
+        SteadyTime due = timers.begin()->first;  // a copy: the timer may go while we wait
+        wake.wait_until(lock, due);
       }
     }
   }
