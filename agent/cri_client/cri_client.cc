@@ -244,6 +244,23 @@ Result<ObservedPod> CriClient::Observe(const std::string& pod_uid) {
   return pod;
 }
 
+Result<std::map<std::string, std::string>> CriClient::Fingerprints() {
+  std::map<std::string, std::string> fingerprints;
+  auto sandboxes =
+      TRY(Call(state_->runtime(), &State::Runtime::ListPodSandbox, cri::ListPodSandboxRequest()));
+  for (const auto& sandbox : sandboxes.items()) {
+    fingerprints[sandbox.metadata().uid()] +=
+        sandbox.id() + "=" + std::to_string(sandbox.state()) + ";";
+  }
+  auto containers =
+      TRY(Call(state_->runtime(), &State::Runtime::ListContainers, cri::ListContainersRequest()));
+  for (const auto& container : containers.containers()) {
+    fingerprints[Lookup(container.labels(), labels::kPodUid)] +=
+        container.id() + "=" + std::to_string(container.state()) + ";";
+  }
+  return fingerprints;
+}
+
 Result<std::string> CriClient::RunSandbox(const cri::PodSandboxConfig& config,
                                           const std::string& handler) {
   cri::RunPodSandboxRequest request;

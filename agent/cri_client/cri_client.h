@@ -106,6 +106,8 @@ class CriClient {
   // Every pod that has a sandbox or a container.
   Result<std::vector<PodIdentity>> ListPods();
   Result<ObservedPod> Observe(const std::string& pod_uid);
+  // A text for each pod that changes whenever a sandbox or container of it does.
+  Result<std::map<std::string, std::string>> Fingerprints();
 
   Result<std::string> RunSandbox(const ::runtime::v1::PodSandboxConfig& config,
                                  const std::string& handler);

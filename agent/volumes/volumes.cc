@@ -106,6 +106,10 @@ struct PodVolumes::Record {
   }
 };
 
+std::mutex& PodVolumes::LockOf(const std::string& pod_dir) {
+  return locks_[std::hash<std::string>()(pod_dir) % locks_.size()];
+}
+
 Result<> PodVolumes::AddToRecord(const std::string& pod_dir, const std::string& mount) {
   Record record = TRY(Record::Load(pod_dir));
   for (const std::string& known : record.mounts) {
@@ -119,6 +123,7 @@ Result<std::map<std::string, std::string>> PodVolumes::SetUp(const core::Pod& po
                                                              const VolumeContext& context) {
   std::map<std::string, std::string> paths;
   std::string pod_dir = context.node.PodDir(pod.metadata().uid());
+  std::lock_guard lock(LockOf(pod_dir));
   TRY(MakeDirectories(pod_dir, 0750));
   for (const core::Volume& volume : pod.spec().volumes()) {
     auto failed = [&volume](Error error) {
@@ -168,6 +173,7 @@ Result<std::vector<ResolvedMount>> PodVolumes::ResolveMounts(
   std::vector<ResolvedMount> mounts;
   std::map<std::string, std::string> variables(env.begin(), env.end());
   std::string pod_dir = node.PodDir(pod.metadata().uid());
+  std::lock_guard lock(LockOf(pod_dir));
   int index = -1;
   for (const core::VolumeMount& mount : container.volume_mounts()) {
     ++index;
@@ -219,6 +225,7 @@ Result<std::vector<ResolvedMount>> PodVolumes::ResolveMounts(
 }
 
 Result<> PodVolumes::Release(const std::string& pod_dir) {
+  std::lock_guard lock(LockOf(pod_dir));
   if (!PathExists(pod_dir)) return {};
   Record record = TRY(Record::Load(pod_dir));
   for (auto mount = record.mounts.rbegin(); mount != record.mounts.rend(); ++mount) {

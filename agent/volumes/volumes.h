@@ -5,11 +5,12 @@
 //   <pod dir>/volumes/kubernetes.io~configmap/<name>/..data -> ..2026_01_02_...
 //   <pod dir>/volume-subpaths/<volume>/<container>/<n>    bind mounts of subPath
 //
-// Every call blocks on disk and mount(2); calls about one pod must not overlap (the pod's worker
-// sees to it); calls about different pods may.
+// Every call blocks on disk and mount(2). Thread-safe: calls about one pod take turns.
 #pragma once
 
+#include <array>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,10 @@ class PodVolumes {
  private:
   struct Record;
   Result<> AddToRecord(const std::string& pod_dir, const std::string& mount);
+  // One mutex for each pod would outlive its pod; a few for all are enough.
+  std::mutex& LockOf(const std::string& pod_dir);
   Mounter& mounter_;
+  std::array<std::mutex, 32> locks_;
 };
 
 }  // namespace skiff::agent
