@@ -7,10 +7,12 @@ Clusters of different names stand side by side: each has a bridge, a /24 and a f
 """
 
 import argparse
+import base64
 import json
 import os
 import pathlib
 import re
+import select
 import subprocess
 import sys
 import time
@@ -170,9 +172,47 @@ registries:
                 raise TimeoutError(f"waited {seconds} s for {what}")
             time.sleep(0.1)
 
-    def kubectl(self, *argv, version="1.32", check=True, **options):
-        binary = TOP / "build" / "kubectl" / version / "kubectl"
-        return run(binary, "--kubeconfig", self.kubeconfig, *argv, check=check, **options)
+    def kubectl_command(self, *argv, version="1.36"):
+        return [str(TOP / "build" / "kubectl" / version / "kubectl"), "--kubeconfig", str(self.kubeconfig), *map(str, argv)]
+
+    def kubectl(self, *argv, version="1.36", check=True, **options):
+        return run(*self.kubectl_command(*argv, version=version), check=check, **options)
+
+    def wait_cri(self, node):
+        self._wait(lambda: self.crictl(node, "version", check=False).returncode == 0, 30, "the CRI socket to answer")
+
+    @staticmethod
+    def wait_for_end(pidfd, seconds=30):
+        if not select.select([pidfd], [], [], seconds)[0]:
+            raise TimeoutError(f"a killed process is still there after {seconds} s")
+        os.close(pidfd)
+
+    def _kubeconfig_data(self, key):
+        match = re.search(rf"{key}: *(\S+)", self.kubeconfig.read_text())
+        return base64.b64decode(match.group(1))
+
+    def admin_certificate(self):
+        """Files with the administrator's certificate and key."""
+        paths = []
+        for key in ["client-certificate-data", "client-key-data"]:
+            path = self.root / f"{key}.pem"
+            path.write_bytes(self._kubeconfig_data(key))
+            paths.append(str(path))
+        return paths
+
+    def ca_pem(self):
+        return self._kubeconfig_data("certificate-authority-data").decode()
+
+    def ca_hash(self):
+        """The join command's pin: SHA-256 of the CA's public key."""
+        (self.root / "ca.pem").write_text(self.ca_pem())
+        script = f"openssl x509 -in {self.root}/ca.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum"
+        return "sha256:" + run("sh", "-c", script).stdout.split()[0]
+
+    def crictl(self, node, *argv, check=True, **options):
+        endpoint = f"unix://{self.cri_socket(node)}"
+        return run(TOP / "build" / "crictl" / "crictl", "--runtime-endpoint", endpoint, "--image-endpoint", endpoint,
+                   *argv, check=check, **options)
 
     def down(self):
         """Removes all that up made, whatever state it is in."""

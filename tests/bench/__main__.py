@@ -1,0 +1,53 @@
+"""./dev bench NAME [--json]: figures, beside a peer's where there is one.
+
+    pods     from creating a pod at the API to seeing it Running: p50 and p95, one at a time, ten at once
+    cri      from RunPodSandbox to the container Running, at the CRI socket
+    memory   resident memory (PSS) of each daemon, idle and per pod
+"""
+
+import argparse
+import json
+import sys
+
+from tests.bench import memory, pods
+from tests.support import images
+from tests.support.cluster import TOP, Cluster
+from tests.support.machine import run
+
+BENCHES = {"pods": pods.figures, "cri": pods.cri_figures, "memory": memory.figures}
+
+
+def report(figures, as_json):
+    if not as_json:
+        print(f"{'figure':48} {'value':>10} unit")
+    for figure in figures:
+        if as_json:
+            print(json.dumps(figure), flush=True)
+        else:
+            peer = f"   (peer: {figure['peer']})" if "peer" in figure else ""
+            print(f"{figure['name']:48} {figure['value']:>10} {figure['unit']}{peer}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="dev bench", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=[*BENCHES, "all"])
+    parser.add_argument("--json", action="store_true", help="one JSON object a figure")
+    arguments = parser.parse_args()
+    run(TOP / "tests" / "tools" / "fetch-kubectl", TOP / "build" / "kubectl")
+    cluster = Cluster("bench")
+    cluster.down()
+    try:
+        cluster.up(1)
+        images.push(cluster.registry)
+        for name in BENCHES if arguments.name == "all" else [arguments.name]:
+            report(BENCHES[name](cluster), arguments.json)
+    finally:
+        cluster.down()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (RuntimeError, TimeoutError) as error:
+        sys.exit(f"dev: {error}")
