@@ -30,13 +30,13 @@ if(SKIFF_MOLD)
   add_link_options(-fuse-ld=mold)
 endif()
 
-if(SKIFF_SANITIZE)
-  add_compile_options(-fsanitize=${SKIFF_SANITIZE} -fno-omit-frame-pointer)
-  add_link_options(-fsanitize=${SKIFF_SANITIZE})
-endif()
-
-# Warnings for our own sources; generated ones are exempt (see skiff_proto_library).
-set(SKIFF_WARNINGS -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
+# For our own sources; generated ones are exempt (see skiff_proto_library): neither warnings nor
+# sanitizers have anything to say about them, and ccache then serves them to every preset.
+set(SKIFF_OWN_OPTIONS -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
 if(SKIFF_WERROR)
-  list(APPEND SKIFF_WARNINGS -Werror)
+  list(APPEND SKIFF_OWN_OPTIONS -Werror)
+endif()
+if(SKIFF_SANITIZE)
+  list(APPEND SKIFF_OWN_OPTIONS -fsanitize=${SKIFF_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${SKIFF_SANITIZE})
 endif()
