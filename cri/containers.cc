@@ -1,0 +1,325 @@
+// The container half of RuntimeService.
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/os/files.h"
+#include "base/random.h"
+#include "cri/render.h"
+#include "cri/runtime_service.h"
+#include "cri/translate.h"
+#include "runtime/image/digest.h"
+
+namespace skiff::cri {
+namespace {
+
+constexpr size_t kIdBytes = 32;
+// Of both outputs of ExecSync together: gRPC clients of CRI take messages of 16 MiB.
+constexpr size_t kExecOutputBytes = (16 << 20) - (64 << 10);
+// A container's stop is given up this long after its grace period: the kernel does not let it go.
+constexpr int64_t kMaxGraceSeconds = 365 * 24 * 3600;
+
+// The image by the name that the user gave, for the status.
+std::string UserImage(const api::ContainerConfig& config) {
+  return config.image().user_specified_image().empty() ? config.image().image()
+                                                       : config.image().user_specified_image();
+}
+
+api::ContainerStatus FixedStatus(const api::ContainerConfig& config,
+                                 const runtime::ContainerSpec& spec, const runtime::Image& image) {
+  api::ContainerStatus status;
+  status.set_id(spec.id);
+  *status.mutable_metadata() = config.metadata();
+  *status.mutable_image() = config.image();
+  status.mutable_image()->set_image(UserImage(config));
+  status.set_image_ref(image.repo_digests.empty() ? image.id.text() : image.repo_digests.front());
+  status.set_image_id(image.id.text());
+  *status.mutable_labels() = config.labels();
+  *status.mutable_annotations() = config.annotations();
+  *status.mutable_mounts() = config.mounts();
+  status.set_log_path(spec.log.path);
+  status.set_stop_signal(SignalToApi(spec.stop_signal));
+  return status;
+}
+
+}  // namespace
+
+void RuntimeService::Observe(Container& container) {
+  auto status = deps_.runtime->Container(container.id);
+  if (!status.ok()) return;  // removed: the last view stays
+  ContainerView view = container.view();
+  view.state = status->state;
+  view.created = status->created;
+  view.started = status->started;
+  view.exit = status->exit;
+  view.user = status->user;
+  view.pid = status->pid;
+  view.cgroup_path = status->cgroup_path;
+  container.set_view(std::move(view));
+}
+
+Result<ContainerPtr> RuntimeService::FindRunning(const std::string& id) const {
+  ContainerPtr container = TRY(table_.FindContainer(id));
+  if (container->view().state != runtime::ContainerState::kRunning) {
+    return Error(Code::kFailedPrecondition, "container " + container->id + " is not running");
+  }
+  return container;
+}
+
+// The host directory that each image mount shows.
+Result<std::map<int, std::string>> RuntimeService::ResolveImageMounts(
+    const api::ContainerConfig& config) {
+  std::map<int, std::string> sources;
+  for (int i = 0; i < config.mounts_size(); ++i) {
+    const std::string& name = config.mounts(i).image().image();
+    if (name.empty()) continue;
+    const auto image = deps_.images->Find(name);
+    if (image == nullptr) return Error(Code::kNotFound, "image volume: no image " + name);
+    if (image->layers.size() != 1) {
+      return Error(Code::kUnimplemented, "image volume: " + name + " has " +
+                                             std::to_string(image->layers.size()) +
+                                             " layers; volumes of one layer are supported");
+    }
+    sources[i] = deps_.images->root() + "/layers/" + image->layers.front().key + "/fs";
+  }
+  return sources;
+}
+
+// Plans the container and takes a writable layer for it; nothing else is made yet.
+Result<ContainerPtr> RuntimeService::Assemble(const api::CreateContainerRequest& request,
+                                              const SandboxPtr& sandbox, const std::string& id,
+                                              runtime::ContainerSpec* spec) {
+  const api::ContainerConfig& config = request.config();
+  const auto image = deps_.images->Find(config.image().image());
+  if (image == nullptr) {
+    return Error(Code::kNotFound, "no image \"" + config.image().image() + "\" on this node");
+  }
+  const std::string files = SandboxDirectory(sandbox->id);
+  ContainerContext context{id, sandbox->id, sandbox->request.config(), *image, {}, {}, "", {}};
+  context.files = {files + "/resolv.conf", files + "/hostname", files + "/hosts"};
+  const api::NamespaceOption& namespaces = config.linux().security_context().namespace_options();
+  if (namespaces.pid() == api::TARGET) {
+    context.target_id = TRY(table_.FindContainer(namespaces.target_id()))->id;
+  }
+  context.image_mounts = TRY(ResolveImageMounts(config));
+  context.overlay = TRY(deps_.images->CreateSnapshot(id, image->id));
+  *spec = TRY(PlanContainer(config, context));
+
+  auto container = std::make_shared<Container>();
+  container->id = id;
+  container->sandbox_id = sandbox->id;
+  container->fixed = FixedStatus(config, *spec, *image);
+  container->config_digest = runtime::Digest::OfBytes(config.SerializeAsString()).text();
+  container->terminal = spec->terminal;
+  container->stdin_open = spec->stdin_open;
+  container->writable_dir = context.overlay.writable_dir;
+  ContainerView view;
+  view.resources = config.linux().resources();
+  container->set_view(std::move(view));
+  // What Recover reads.
+  api::ContainerStatusResponse record;
+  *record.mutable_status() = container->fixed;
+  *record.mutable_status()->mutable_resources()->mutable_linux() = config.linux().resources();
+  (*record.mutable_info())["configDigest"] = container->config_digest;
+  spec->client_data = record.SerializeAsString();
+  return container;
+}
+
+Result<> RuntimeService::CreateContainer(const api::CreateContainerRequest& request,
+                                         api::CreateContainerResponse* response) {
+  const SandboxPtr sandbox = TRY(table_.FindSandbox(request.pod_sandbox_id()));
+  const api::ContainerMetadata& metadata = request.config().metadata();
+  if (metadata.name().empty()) {
+    return Error(Code::kInvalidArgument, "container metadata: the name must be set");
+  }
+  const std::string id = RandomHex(kIdBytes);
+  const std::string key = ContainerKey(sandbox->id, metadata);
+  if (auto reserved = table_.Reserve(key, id); !reserved.ok()) {
+    const auto holder = table_.FindContainer(table_.Holder(key));
+    if (holder.ok() && (*holder)->view().state == runtime::ContainerState::kCreated &&
+        (*holder)->config_digest ==
+            runtime::Digest::OfBytes(request.config().SerializeAsString()).text()) {
+      response->set_container_id((*holder)->id);
+      return {};
+    }
+    return std::move(reserved).error();
+  }
+  auto created = [&]() -> Result<ContainerPtr> {
+    if (sandbox->view().state != runtime::SandboxState::kReady) {
+      return Error(Code::kFailedPrecondition, "pod sandbox " + sandbox->id + " is not ready");
+    }
+    runtime::ContainerSpec spec;
+    ContainerPtr container = TRY(Assemble(request, sandbox, id, &spec));
+    if (const size_t slash = spec.log.path.rfind('/'); slash != std::string::npos && slash > 0) {
+      TRY(MakeDirectories(spec.log.path.substr(0, slash), 0755));
+    }
+    for (const runtime::MountSpec& mount : spec.mounts) {
+      // As Docker does: what is mounted and does not exist becomes a directory.
+      if (!PathExists(mount.source)) TRY(MakeDirectories(mount.source, 0755));
+    }
+    TRY(deps_.runtime->CreateContainer(spec));
+    return container;
+  }();
+  if (!created.ok()) {
+    (void)deps_.runtime->RemoveContainer(id);  // Recover removes what is left
+    (void)deps_.images->DeleteSnapshot(id);
+    table_.Release(key);
+    return std::move(created).error();
+  }
+  Observe(**created);
+  table_.Add(*created);
+  Emit(api::CONTAINER_CREATED_EVENT, id, sandbox->id);
+  response->set_container_id(id);
+  return {};
+}
+
+Result<> RuntimeService::StartContainer(const api::StartContainerRequest& request,
+                                        api::StartContainerResponse*) {
+  const ContainerPtr container = TRY(table_.FindContainer(request.container_id()));
+  std::unique_lock operation(container->operation);
+  const auto state = container->view().state;
+  if (state == runtime::ContainerState::kRunning) return {};
+  if (state == runtime::ContainerState::kExited) {
+    return Error(Code::kFailedPrecondition, "container " + container->id + " has exited");
+  }
+  auto started = deps_.runtime->StartContainer(container->id);
+  Observe(*container);
+  operation.unlock();
+  if (started.ok()) Emit(api::CONTAINER_STARTED_EVENT, container->id, container->sandbox_id);
+  return started;
+}
+
+Result<> RuntimeService::StopContainer(const api::StopContainerRequest& request,
+                                       api::StopContainerResponse*) {
+  const auto found = table_.FindContainer(request.container_id());
+  if (!found.ok()) {
+    if (found.error().code() == Code::kNotFound) return {};
+    return found.error();
+  }
+  // Not under the operation lock: a second call with a shorter grace must not wait for the first.
+  const auto grace =
+      std::chrono::seconds(std::clamp<int64_t>(request.timeout(), 0, kMaxGraceSeconds));
+  TRY(deps_.runtime->StopContainer((*found)->id, grace));
+  Observe(**found);
+  return {};
+}
+
+// Everything of the container. The caller holds its operation lock.
+Result<> RuntimeService::Discard(const ContainerPtr& container) {
+  if (!table_.FindContainer(container->id).ok()) return {};
+  TRY(deps_.runtime->RemoveContainer(container->id));
+  TRY(deps_.images->DeleteSnapshot(container->id));
+  stats_.Forget(container->id);
+  ContainerView view = container->view();
+  view.state = runtime::ContainerState::kExited;
+  container->set_view(std::move(view));
+  Emit(api::CONTAINER_DELETED_EVENT, container->id, container->sandbox_id);
+  table_.RemoveContainer(container->id);
+  return {};
+}
+
+Result<> RuntimeService::RemoveContainer(const api::RemoveContainerRequest& request,
+                                         api::RemoveContainerResponse*) {
+  const auto found = table_.FindContainer(request.container_id());
+  if (!found.ok()) {
+    if (found.error().code() == Code::kNotFound) return {};
+    return found.error();
+  }
+  const std::lock_guard operation((*found)->operation);
+  return Discard(*found);
+}
+
+Result<> RuntimeService::ListContainers(const api::ListContainersRequest& request,
+                                        api::ListContainersResponse* response) {
+  for (const ContainerPtr& container : table_.Containers()) {
+    api::Container item = RenderContainer(*container);
+    if (Matches(request.filter(), item)) *response->add_containers() = std::move(item);
+  }
+  return {};
+}
+
+Result<> RuntimeService::ContainerStatus(const api::ContainerStatusRequest& request,
+                                         api::ContainerStatusResponse* response) {
+  const ContainerPtr container = TRY(table_.FindContainer(request.container_id()));
+  *response->mutable_status() = RenderContainerStatus(*container);
+  if (request.verbose()) (*response->mutable_info())["info"] = ContainerInfo(*container);
+  return {};
+}
+
+Result<> RuntimeService::UpdateContainerResources(
+    const api::UpdateContainerResourcesRequest& request, api::UpdateContainerResourcesResponse*) {
+  const ContainerPtr container = TRY(table_.FindContainer(request.container_id()));
+  const runtime::ResourceSpec resources = TRY(PlanResources(request.linux()));
+  const std::lock_guard operation(container->operation);
+  if (container->view().state == runtime::ContainerState::kExited) {
+    return Error(Code::kFailedPrecondition, "container " + container->id + " has exited");
+  }
+  TRY(deps_.runtime->UpdateResources(container->id, resources));
+  ContainerView view = container->view();
+  view.resources.MergeFrom(request.linux());
+  container->set_view(std::move(view));
+  return {};
+}
+
+Result<> RuntimeService::ReopenContainerLog(const api::ReopenContainerLogRequest& request,
+                                            api::ReopenContainerLogResponse*) {
+  const ContainerPtr container = TRY(FindRunning(request.container_id()));
+  return deps_.runtime->ReopenLog(container->id);
+}
+
+Result<> RuntimeService::CheckpointContainer(const api::CheckpointContainerRequest&,
+                                             api::CheckpointContainerResponse*) {
+  return Error(Code::kUnimplemented, "checkpointing needs criu, which this runtime does not use");
+}
+
+Result<> RuntimeService::ExecSync(const api::ExecSyncRequest& request,
+                                  api::ExecSyncResponse* response) {
+  const ContainerPtr container = TRY(FindRunning(request.container_id()));
+  if (request.cmd_size() == 0) return Error(Code::kInvalidArgument, "exec: no command");
+  runtime::ExecSpec spec;
+  spec.container_id = container->id;
+  spec.argv.assign(request.cmd().begin(), request.cmd().end());
+  const auto timeout =
+      std::chrono::seconds(std::clamp<int64_t>(request.timeout(), 0, kMaxGraceSeconds));
+  runtime::ExecOutput output = TRY(deps_.runtime->ExecSync(spec, timeout, kExecOutputBytes));
+  if (output.out.size() + output.err.size() > kExecOutputBytes) {
+    output.err.resize(kExecOutputBytes - output.out.size());
+  }
+  response->set_stdout(std::move(output.out));
+  response->set_stderr(std::move(output.err));
+  response->set_exit_code(output.status.ShellCode());
+  return {};
+}
+
+Result<> RuntimeService::Exec(const api::ExecRequest& request, api::ExecResponse* response) {
+  const ContainerPtr container = TRY(FindRunning(request.container_id()));
+  if (request.cmd_size() == 0) return Error(Code::kInvalidArgument, "exec: no command");
+  if (request.tty() && request.stderr()) {
+    return Error(Code::kInvalidArgument, "exec: with a terminal there is no stderr");
+  }
+  if (!request.stdin() && !request.stdout() && !request.stderr()) {
+    return Error(Code::kInvalidArgument, "exec: one of stdin, stdout, stderr must be set");
+  }
+  runtime::ExecSpec spec;
+  spec.container_id = container->id;
+  spec.argv.assign(request.cmd().begin(), request.cmd().end());
+  spec.terminal = request.tty();
+  response->set_url(deps_.streaming->OfferExec(
+      std::move(spec), {request.stdin(), request.stdout(), request.stderr(), request.tty()}));
+  return {};
+}
+
+Result<> RuntimeService::Attach(const api::AttachRequest& request, api::AttachResponse* response) {
+  const ContainerPtr container = TRY(FindRunning(request.container_id()));
+  if (request.tty() && request.stderr()) {
+    return Error(Code::kInvalidArgument, "attach: with a terminal there is no stderr");
+  }
+  if (!request.stdin() && !request.stdout() && !request.stderr()) {
+    return Error(Code::kInvalidArgument, "attach: one of stdin, stdout, stderr must be set");
+  }
+  response->set_url(deps_.streaming->OfferAttach(
+      container->id, {request.stdin(), request.stdout(), request.stderr(), request.tty()},
+      container->stdin_open));
+  return {};
+}
+
+}  // namespace skiff::cri

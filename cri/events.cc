@@ -1,0 +1,60 @@
+#include "cri/events.h"
+
+namespace skiff::cri {
+
+class EventLog::LogFollower : public Follower {
+ public:
+  LogFollower(EventLog& log, std::function<void()> wake) : log_(log), wake_(std::move(wake)) {
+    std::lock_guard lock(log_.mutex_);
+    next_ = log_.first_ + log_.events_.size();
+    id_ = log_.next_follower_++;
+    log_.followers_[id_] = this;
+  }
+  ~LogFollower() override {
+    std::lock_guard lock(log_.mutex_);
+    log_.followers_.erase(id_);
+  }
+
+  Result<Event> Next() override {
+    std::lock_guard lock(log_.mutex_);
+    if (next_ < log_.first_) {
+      return Error(Code::kDataLoss, "the client is too slow and missed events: list and reconnect");
+    }
+    if (next_ == log_.first_ + log_.events_.size()) {
+      waiting_ = true;
+      return Event();
+    }
+    return log_.events_[next_++ - log_.first_];
+  }
+
+  // With the log's lock held.
+  void Wake() {
+    if (!waiting_) return;
+    waiting_ = false;
+    wake_();
+  }
+
+ private:
+  EventLog& log_;
+  const std::function<void()> wake_;
+  uint64_t id_ = 0;
+  uint64_t next_ = 0;
+  bool waiting_ = false;
+};
+
+void EventLog::Append(api::ContainerEventResponse event) {
+  auto shared = std::make_shared<const api::ContainerEventResponse>(std::move(event));
+  std::lock_guard lock(mutex_);
+  events_.push_back(std::move(shared));
+  if (events_.size() > capacity_) {
+    events_.pop_front();
+    ++first_;
+  }
+  for (const auto& [id, follower] : followers_) follower->Wake();
+}
+
+std::unique_ptr<EventLog::Follower> EventLog::Follow(std::function<void()> wake) {
+  return std::make_unique<LogFollower>(*this, std::move(wake));
+}
+
+}  // namespace skiff::cri

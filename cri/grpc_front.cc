@@ -1,0 +1,298 @@
+#include "cri/grpc_front.h"
+
+#include <grpcpp/grpcpp.h>
+#include <sys/stat.h>
+
+#include <mutex>
+
+#include "base/os/files.h"
+#include "cri/image_service.h"
+#include "cri/runtime_service.h"
+#include "proto/cri/runtime/v1/api.grpc.pb.h"
+
+namespace skiff::cri {
+namespace {
+
+constexpr int kMaxMessageBytes = 16 << 20;  // as kubelet's and crictl's clients have it
+constexpr std::chrono::milliseconds kStopGrace{500};
+// Items in one message of a streamed list: far below the message limit, few enough messages.
+constexpr int kStreamBatch = 500;
+
+grpc::StatusCode CodeToGrpc(Code code) {
+  switch (code) {
+    case Code::kInvalidArgument: return grpc::StatusCode::INVALID_ARGUMENT;
+    case Code::kNotFound: return grpc::StatusCode::NOT_FOUND;
+    case Code::kAlreadyExists: return grpc::StatusCode::ALREADY_EXISTS;
+    case Code::kConflict: return grpc::StatusCode::ABORTED;
+    case Code::kFailedPrecondition: return grpc::StatusCode::FAILED_PRECONDITION;
+    case Code::kPermissionDenied: return grpc::StatusCode::PERMISSION_DENIED;
+    case Code::kUnauthenticated: return grpc::StatusCode::UNAUTHENTICATED;
+    case Code::kResourceExhausted: return grpc::StatusCode::RESOURCE_EXHAUSTED;
+    case Code::kUnavailable: return grpc::StatusCode::UNAVAILABLE;
+    case Code::kDeadlineExceeded: return grpc::StatusCode::DEADLINE_EXCEEDED;
+    case Code::kCancelled: return grpc::StatusCode::CANCELLED;
+    case Code::kUnimplemented: return grpc::StatusCode::UNIMPLEMENTED;
+    case Code::kExpired: return grpc::StatusCode::OUT_OF_RANGE;
+    case Code::kDataLoss: return grpc::StatusCode::DATA_LOSS;
+    case Code::kInternal:
+    case Code::kUnknownOutcome: return grpc::StatusCode::UNKNOWN;
+  }
+  return grpc::StatusCode::UNKNOWN;
+}
+
+// Runs a unary call of a service on the blocking executor.
+template <class Service, class Request, class Response>
+grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, Executor& blocking,
+                                Service& service,
+                                Result<> (Service::*method)(const Request&, Response*),
+                                const Request* request, Response* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  blocking.Post([&service, method, request, response, reactor] {
+    reactor->Finish(ToGrpcStatus((service.*method)(*request, response)));
+  });
+  return reactor;
+}
+
+// Sends messages that are all known at the start, then ends the call.
+template <class Message>
+class ListReactor : public grpc::ServerWriteReactor<Message> {
+ public:
+  ListReactor(std::vector<Message> messages, Result<> outcome)
+      : messages_(std::move(messages)), outcome_(std::move(outcome)) {
+    WriteNext();
+  }
+  void OnWriteDone(bool ok) override {
+    if (!ok) return this->Finish(grpc::Status::CANCELLED);
+    WriteNext();
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void WriteNext() {
+    if (next_ == messages_.size()) return this->Finish(ToGrpcStatus(outcome_));
+    this->StartWrite(&messages_[next_++]);
+  }
+  std::vector<Message> messages_;
+  Result<> outcome_;
+  size_t next_ = 0;
+};
+
+// The streamed form of a list: the same items, a batch a message.
+template <class Message, class Service, class Request, class Response, class Items, class Add>
+grpc::ServerWriteReactor<Message>* Streamed(Service& service,
+                                            Result<> (Service::*method)(const Request&, Response*),
+                                            const Request& request, Items items, Add add) {
+  Response response;
+  auto outcome = (service.*method)(request, &response);
+  std::vector<Message> messages;
+  if (outcome.ok()) {
+    int count = 0;
+    for (auto& item : *items(response)) {
+      if (count++ % kStreamBatch == 0) messages.emplace_back();
+      *add(messages.back()) = std::move(item);
+    }
+  }
+  return new ListReactor<Message>(std::move(messages), std::move(outcome));
+}
+
+// Follows the event log for one client. The log's wake-ups reach it through a link, which outlives
+// it: one may be on its way when the call ends.
+class EventReactor : public grpc::ServerWriteReactor<api::ContainerEventResponse> {
+ public:
+  EventReactor(EventLog& log, Executor& blocking) : link_(std::make_shared<Link>()) {
+    link_->reactor = this;
+    // The log is locked when it wakes us: another thread takes it from here.
+    follower_ = log.Follow([link = link_, &blocking] {
+      blocking.Post([link] {
+        std::unique_lock lock(link->mutex);
+        if (link->reactor != nullptr && !link->reactor->writing_) {
+          link->reactor->Step(std::move(lock));
+        }
+      });
+    });
+    // The client learns that nothing is missed from here on.
+    StartSendInitialMetadata();
+  }
+  void OnSendInitialMetadataDone(bool ok) override { OnWriteDone(ok); }
+  void OnWriteDone(bool ok) override {
+    std::unique_lock lock(link_->mutex);
+    writing_ = false;
+    if (ok || cancelled_) Step(std::move(lock));  // otherwise OnCancel is about to come
+  }
+  void OnCancel() override {
+    std::unique_lock lock(link_->mutex);
+    cancelled_ = true;
+    if (link_->reactor != nullptr && !writing_) Step(std::move(lock));
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  struct Link {
+    std::mutex mutex;  // guards all of the reactor's state
+    EventReactor* reactor = nullptr;
+  };
+
+  void Step(std::unique_lock<std::mutex> lock) {
+    if (cancelled_) return End(std::move(lock), grpc::Status::CANCELLED);
+    auto event = follower_->Next();
+    if (!event.ok()) return End(std::move(lock), ToGrpcStatus(event.error()));
+    if (*event == nullptr) return;  // the log will wake us
+    current_ = *std::move(event);
+    writing_ = true;
+    StartWrite(current_.get());
+  }
+  void End(std::unique_lock<std::mutex> lock, const grpc::Status& status) {
+    link_->reactor = nullptr;
+    lock.unlock();
+    Finish(status);  // OnDone may delete this at once
+  }
+
+  const std::shared_ptr<Link> link_;
+  std::unique_ptr<EventLog::Follower> follower_;
+  EventLog::Event current_;
+  bool writing_ = true;  // the initial metadata
+  bool cancelled_ = false;
+};
+
+#define SKIFF_CRI_UNARY(Method)                                                      \
+  grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context,             \
+                                   const api::Method##Request* request,              \
+                                   api::Method##Response* response) override {       \
+    return Unary(context, blocking_, service_, &Service::Method, request, response); \
+  }
+#define SKIFF_CRI_STREAM(Method, Of, items, field)                                              \
+  grpc::ServerWriteReactor<api::Method##Response>* Method(                                      \
+      grpc::CallbackServerContext*, const api::Method##Request* request) override {             \
+    api::Of##Request list;                                                                      \
+    *list.mutable_filter() = request->filter();                                                 \
+    return Streamed<api::Method##Response>(                                                     \
+        service_, &Service::Of, list, [](api::Of##Response& r) { return r.mutable_##items(); }, \
+        [](api::Method##Response& m) { return m.add_##field(); });                              \
+  }
+
+class RuntimeFront final : public api::RuntimeService::CallbackService {
+ public:
+  using Service = RuntimeService;
+  RuntimeFront(Service& service, Executor& blocking) : service_(service), blocking_(blocking) {}
+
+  SKIFF_CRI_UNARY(Version)
+  SKIFF_CRI_UNARY(RunPodSandbox)
+  SKIFF_CRI_UNARY(StopPodSandbox)
+  SKIFF_CRI_UNARY(RemovePodSandbox)
+  SKIFF_CRI_UNARY(PodSandboxStatus)
+  SKIFF_CRI_UNARY(ListPodSandbox)
+  SKIFF_CRI_STREAM(StreamPodSandboxes, ListPodSandbox, items, pod_sandboxes)
+  SKIFF_CRI_UNARY(CreateContainer)
+  SKIFF_CRI_UNARY(StartContainer)
+  SKIFF_CRI_UNARY(StopContainer)
+  SKIFF_CRI_UNARY(RemoveContainer)
+  SKIFF_CRI_UNARY(ListContainers)
+  SKIFF_CRI_STREAM(StreamContainers, ListContainers, containers, containers)
+  SKIFF_CRI_UNARY(ContainerStatus)
+  SKIFF_CRI_UNARY(UpdateContainerResources)
+  SKIFF_CRI_UNARY(ReopenContainerLog)
+  SKIFF_CRI_UNARY(ExecSync)
+  SKIFF_CRI_UNARY(Exec)
+  SKIFF_CRI_UNARY(Attach)
+  SKIFF_CRI_UNARY(PortForward)
+  SKIFF_CRI_UNARY(ContainerStats)
+  SKIFF_CRI_UNARY(ListContainerStats)
+  SKIFF_CRI_STREAM(StreamContainerStats, ListContainerStats, stats, container_stats)
+  SKIFF_CRI_UNARY(PodSandboxStats)
+  SKIFF_CRI_UNARY(ListPodSandboxStats)
+  SKIFF_CRI_STREAM(StreamPodSandboxStats, ListPodSandboxStats, stats, pod_sandbox_stats)
+  SKIFF_CRI_UNARY(UpdateRuntimeConfig)
+  SKIFF_CRI_UNARY(Status)
+  SKIFF_CRI_UNARY(CheckpointContainer)
+  SKIFF_CRI_UNARY(RuntimeConfig)
+  SKIFF_CRI_UNARY(UpdatePodSandboxResources)
+
+  grpc::ServerWriteReactor<api::ContainerEventResponse>* GetContainerEvents(
+      grpc::CallbackServerContext*, const api::GetEventsRequest*) override {
+    return new EventReactor(service_.events(), blocking_);
+  }
+
+ private:
+  Service& service_;
+  Executor& blocking_;
+};
+
+class ImageFront final : public api::ImageService::CallbackService {
+ public:
+  using Service = ImageService;
+  ImageFront(Service& service, Executor& blocking) : service_(service), blocking_(blocking) {}
+
+  SKIFF_CRI_UNARY(ListImages)
+  SKIFF_CRI_STREAM(StreamImages, ListImages, images, images)
+  SKIFF_CRI_UNARY(ImageStatus)
+  SKIFF_CRI_UNARY(PullImage)
+  SKIFF_CRI_UNARY(RemoveImage)
+  SKIFF_CRI_UNARY(ImageFsInfo)
+
+ private:
+  Service& service_;
+  Executor& blocking_;
+};
+#undef SKIFF_CRI_UNARY
+#undef SKIFF_CRI_STREAM
+
+class GrpcServerFront : public GrpcFront {
+ public:
+  GrpcServerFront(RuntimeService& runtime, ImageService& images, Executor& blocking)
+      : runtime_(runtime, blocking), images_(images, blocking) {}
+  ~GrpcServerFront() override { GrpcServerFront::Stop(); }
+
+  Result<> Listen(const std::string& socket) {
+    grpc::ServerBuilder builder;
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    if (!socket.empty()) {
+      const size_t slash = socket.rfind('/');
+      if (slash != std::string::npos && slash > 0) TRY(MakeDirectories(socket.substr(0, slash)));
+      TRY(RemoveFile(socket));  // a dead predecessor's; the state's lock keeps live ones apart
+      builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
+    }
+    builder.RegisterService(&runtime_);
+    builder.RegisterService(&images_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr) return Error(Code::kUnavailable, "cannot listen on " + socket);
+    if (!socket.empty() && chmod(socket.c_str(), 0600) != 0) {
+      return Error::Sys(errno, "chmod", socket);
+    }
+    return {};
+  }
+
+  std::shared_ptr<grpc::Channel> InProcessChannel() override {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    return server_->InProcessChannel(arguments);
+  }
+  void Stop() override {
+    if (!server_) return;
+    server_->Shutdown(std::chrono::system_clock::now() + kStopGrace);
+    server_->Wait();
+    server_.reset();
+  }
+
+ private:
+  RuntimeFront runtime_;
+  ImageFront images_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const Result<>& result) {
+  if (result.ok()) return grpc::Status::OK;
+  return grpc::Status(CodeToGrpc(result.error().code()), result.error().message());
+}
+
+Result<std::unique_ptr<GrpcFront>> GrpcFront::Start(const std::string& socket,
+                                                    RuntimeService& runtime, ImageService& images,
+                                                    Executor& blocking) {
+  auto front = std::make_unique<GrpcServerFront>(runtime, images, blocking);
+  TRY(front->Listen(socket));
+  return std::unique_ptr<GrpcFront>(std::move(front));
+}
+
+}  // namespace skiff::cri

@@ -1,0 +1,39 @@
+// GrpcFront: the two services on gRPC's callback API.
+//
+// gRPC's threads only hand over: each call runs on the blocking executor, so a slow one holds no
+// other up, and a followed event stream holds no thread at all.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/async/executor.h"
+#include "base/result.h"
+
+namespace grpc {
+class Channel;
+class Status;
+}  // namespace grpc
+
+namespace skiff::cri {
+
+class ImageService;
+class RuntimeService;
+
+class GrpcFront {
+ public:
+  // socket: a path, made anew with mode 0600; empty: in-process only. blocking and the services
+  // must outlive the front.
+  static Result<std::unique_ptr<GrpcFront>> Start(const std::string& socket,
+                                                  RuntimeService& runtime, ImageService& images,
+                                                  Executor& blocking);
+  virtual ~GrpcFront() = default;
+  // A channel of this process to the same services.
+  virtual std::shared_ptr<grpc::Channel> InProcessChannel() = 0;
+  // No new calls; those under way get the grace, then are cancelled. Idempotent.
+  virtual void Stop() = 0;
+};
+
+grpc::Status ToGrpcStatus(const Result<>& result);
+
+}  // namespace skiff::cri

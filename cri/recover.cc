@@ -1,0 +1,118 @@
+// What RuntimeService does at its start, when containers end, and when the node is taken down.
+#include <algorithm>
+#include <set>
+
+#include "base/log.h"
+#include "base/os/files.h"
+#include "cri/render.h"
+#include "cri/runtime_service.h"
+
+namespace skiff::cri {
+
+Result<> RuntimeService::Recover() {
+  TRY(RecoverSandboxes());
+  TRY(RecoverContainers());
+  return DropOrphans();
+}
+
+Result<> RuntimeService::RecoverSandboxes() {
+  std::vector<std::string> on_network;
+  std::vector<std::string> half_made;
+  for (const runtime::SandboxStatus& status : deps_.runtime->Sandboxes()) {
+    auto sandbox = std::make_shared<Sandbox>();
+    sandbox->id = status.spec.id;
+    // One that never became ready was never told to anybody.
+    if (status.state == runtime::SandboxState::kCreated ||
+        !sandbox->request.ParseFromString(status.spec.client_data)) {
+      half_made.push_back(status.spec.id);
+      continue;
+    }
+    sandbox->has_network = status.spec.network == runtime::NamespaceMode::kPod;
+    if (sandbox->has_network && status.state == runtime::SandboxState::kReady) {
+      on_network.push_back(sandbox->id);
+    }
+    table_.Add(std::move(sandbox));
+  }
+  // Frees the addresses of all others.
+  TRY(deps_.network->Recover(on_network));
+  for (const std::string& id : half_made) {
+    if (auto removed = deps_.runtime->RemoveSandbox(id); !removed.ok()) {
+      log::Warning("a half-made sandbox is left to the next start",
+                   {{"sandbox", id}, {"error", removed.error()}});
+    }
+  }
+  for (const SandboxPtr& sandbox : table_.Sandboxes()) Observe(*sandbox);
+  return {};
+}
+
+Result<> RuntimeService::RecoverContainers() {
+  for (const runtime::ContainerStatus& status : deps_.runtime->Containers()) {
+    api::ContainerStatusResponse record;
+    if (!record.ParseFromString(status.spec.client_data)) {
+      log::Warning("removing a container whose record cannot be read",
+                   {{"container", status.spec.id}});
+      TRY(deps_.runtime->RemoveContainer(status.spec.id));
+      continue;
+    }
+    auto container = std::make_shared<Container>();
+    container->id = status.spec.id;
+    container->sandbox_id = status.spec.sandbox_id;
+    container->fixed = record.status();
+    container->fixed.clear_resources();
+    container->config_digest =
+        record.info().count("configDigest") > 0 ? record.info().at("configDigest") : std::string();
+    container->terminal = status.spec.terminal;
+    container->stdin_open = status.spec.stdin_open;
+    container->writable_dir = status.spec.rootfs.writable_dir;
+    ContainerView view;
+    view.resources = record.status().resources().linux();
+    container->set_view(std::move(view));
+    Observe(*container);
+    table_.Add(std::move(container));
+  }
+  return {};
+}
+
+// Writable layers and shared files that no record names.
+Result<> RuntimeService::DropOrphans() {
+  for (const std::string& id : deps_.images->ListSnapshots()) {
+    if (!table_.FindContainer(id).ok()) TRY(deps_.images->DeleteSnapshot(id));
+  }
+  const std::string directory = deps_.state_dir + "/sandboxes";
+  TRY(MakeDirectories(directory, 0711));
+  for (const std::string& id : TRY(ListDirectory(directory))) {
+    if (!table_.FindSandbox(id).ok()) TRY(RemoveTree(directory + "/" + id));
+  }
+  return {};
+}
+
+void RuntimeService::OnExit(const runtime::ExitEvent& event) {
+  if (event.container_id.empty()) {
+    const auto sandbox = table_.FindSandbox(event.sandbox_id);
+    if (!sandbox.ok()) return;
+    const bool was_ready = (*sandbox)->view().state == runtime::SandboxState::kReady;
+    Observe(**sandbox);
+    if (was_ready && (*sandbox)->view().state != runtime::SandboxState::kReady) {
+      Emit(api::CONTAINER_STOPPED_EVENT, event.sandbox_id, event.sandbox_id);
+    }
+    return;
+  }
+  const auto container = table_.FindContainer(event.container_id);
+  if (!container.ok()) return;
+  Observe(**container);
+  Emit(api::CONTAINER_STOPPED_EVENT, event.container_id, event.sandbox_id);
+}
+
+Result<> RuntimeService::RemoveAll() {
+  Result<> first;
+  for (const SandboxPtr& sandbox : table_.Sandboxes()) {
+    api::RemovePodSandboxRequest request;
+    request.set_pod_sandbox_id(sandbox->id);
+    api::RemovePodSandboxResponse response;
+    auto removed = RemovePodSandbox(request, &response);
+    if (!removed.ok() && first.ok()) first = std::move(removed);
+  }
+  return first;
+}
+
+}  // namespace skiff::cri

@@ -1,0 +1,116 @@
+// RuntimeService: the calls of runtime.v1.RuntimeService as plain blocking methods.
+//
+// One translating layer over runtime::Runtime: a call is checked and planned (translate.h), carried
+// out in the order record, acquire, use, and the table is brought up to date; lists and statuses
+// are answered from the table alone. Thread-safe. Calls that change one sandbox or container run
+// one after another; a failed call leaves nothing behind, with time of its own for that.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/async/executor.h"
+#include "base/result.h"
+#include "cni/network.h"
+#include "cri/events.h"
+#include "cri/stats.h"
+#include "cri/streaming_server.h"
+#include "cri/table.h"
+#include "proto/cri/runtime/v1/api.pb.h"
+#include "runtime/image/image_store.h"
+#include "runtime/runtime.h"
+
+namespace skiff::cri {
+
+class RuntimeService {
+ public:
+  struct Deps {
+    runtime::Runtime* runtime = nullptr;
+    runtime::ImageStore* images = nullptr;
+    cni::PodNetwork* network = nullptr;
+    StreamingServer* streaming = nullptr;
+    Executor* blocking = nullptr;  // for what runs beside a call
+    std::string state_dir;
+    std::string version;
+  };
+  explicit RuntimeService(Deps deps) : deps_(std::move(deps)), stats_(*deps_.runtime) {}
+
+  // Fills the table from the runtime's records; removes what a killed predecessor left half made
+  // and what no record names.
+  Result<> Recover();
+  // From the runtime's exit callback, on any thread that may block.
+  void OnExit(const runtime::ExitEvent& event);
+  EventLog& events() { return events_; }
+
+  Result<> Version(const api::VersionRequest&, api::VersionResponse*);
+  Result<> Status(const api::StatusRequest&, api::StatusResponse*);
+  Result<> RuntimeConfig(const api::RuntimeConfigRequest&, api::RuntimeConfigResponse*);
+  Result<> UpdateRuntimeConfig(const api::UpdateRuntimeConfigRequest&,
+                               api::UpdateRuntimeConfigResponse*);
+
+  Result<> RunPodSandbox(const api::RunPodSandboxRequest&, api::RunPodSandboxResponse*);
+  Result<> StopPodSandbox(const api::StopPodSandboxRequest&, api::StopPodSandboxResponse*);
+  Result<> RemovePodSandbox(const api::RemovePodSandboxRequest&, api::RemovePodSandboxResponse*);
+  Result<> PodSandboxStatus(const api::PodSandboxStatusRequest&, api::PodSandboxStatusResponse*);
+  Result<> ListPodSandbox(const api::ListPodSandboxRequest&, api::ListPodSandboxResponse*);
+  Result<> UpdatePodSandboxResources(const api::UpdatePodSandboxResourcesRequest&,
+                                     api::UpdatePodSandboxResourcesResponse*);
+
+  Result<> CreateContainer(const api::CreateContainerRequest&, api::CreateContainerResponse*);
+  Result<> StartContainer(const api::StartContainerRequest&, api::StartContainerResponse*);
+  Result<> StopContainer(const api::StopContainerRequest&, api::StopContainerResponse*);
+  Result<> RemoveContainer(const api::RemoveContainerRequest&, api::RemoveContainerResponse*);
+  Result<> ListContainers(const api::ListContainersRequest&, api::ListContainersResponse*);
+  Result<> ContainerStatus(const api::ContainerStatusRequest&, api::ContainerStatusResponse*);
+  Result<> UpdateContainerResources(const api::UpdateContainerResourcesRequest&,
+                                    api::UpdateContainerResourcesResponse*);
+  Result<> ReopenContainerLog(const api::ReopenContainerLogRequest&,
+                              api::ReopenContainerLogResponse*);
+  Result<> CheckpointContainer(const api::CheckpointContainerRequest&,
+                               api::CheckpointContainerResponse*);
+
+  Result<> ExecSync(const api::ExecSyncRequest&, api::ExecSyncResponse*);
+  Result<> Exec(const api::ExecRequest&, api::ExecResponse*);
+  Result<> Attach(const api::AttachRequest&, api::AttachResponse*);
+  Result<> PortForward(const api::PortForwardRequest&, api::PortForwardResponse*);
+
+  Result<> ContainerStats(const api::ContainerStatsRequest&, api::ContainerStatsResponse*);
+  Result<> ListContainerStats(const api::ListContainerStatsRequest&,
+                              api::ListContainerStatsResponse*);
+  Result<> PodSandboxStats(const api::PodSandboxStatsRequest&, api::PodSandboxStatsResponse*);
+  Result<> ListPodSandboxStats(const api::ListPodSandboxStatsRequest&,
+                               api::ListPodSandboxStatsResponse*);
+  // Stops and removes everything.
+  Result<> RemoveAll();
+
+ private:
+  // sandboxes.cc
+  Result<> BringUp(const SandboxPtr& sandbox, const cni::AttachRequest& network);
+  Result<> WriteSandboxFiles(const Sandbox& sandbox) const;
+  Result<> Halt(const SandboxPtr& sandbox);
+  Result<> Dispose(const SandboxPtr& sandbox);
+  void Observe(Sandbox& sandbox);
+  std::string SandboxDirectory(const std::string& id) const;
+
+  // containers.cc
+  Result<ContainerPtr> Assemble(const api::CreateContainerRequest& request,
+                                const SandboxPtr& sandbox, const std::string& id,
+                                runtime::ContainerSpec* spec);
+  Result<std::map<int, std::string>> ResolveImageMounts(const api::ContainerConfig& config);
+  Result<> Discard(const ContainerPtr& container);
+  void Observe(Container& container);
+  Result<ContainerPtr> FindRunning(const std::string& id) const;
+
+  void Emit(api::ContainerEventType type, const std::string& id, const std::string& sandbox_id);
+  // recover.cc
+  Result<> RecoverSandboxes();
+  Result<> RecoverContainers();
+  Result<> DropOrphans();
+
+  const Deps deps_;
+  Table table_;
+  EventLog events_;
+  StatsReader stats_;
+};
+
+}  // namespace skiff::cri

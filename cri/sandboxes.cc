@@ -1,0 +1,282 @@
+// The sandbox half of RuntimeService.
+#include <condition_variable>
+
+#include "base/log.h"
+#include "base/os/files.h"
+#include "base/random.h"
+#include "cri/render.h"
+#include "cri/runtime_service.h"
+#include "cri/translate.h"
+
+namespace skiff::cri {
+namespace {
+
+constexpr size_t kIdBytes = 32;
+
+// The result of work on another thread.
+template <class T>
+class Pending {
+ public:
+  void Set(Result<T> result) {
+    std::lock_guard lock(mutex_);
+    result_ = std::move(result);
+    changed_.notify_all();
+  }
+  Result<T> Wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return result_.has_value(); });
+    return *std::move(result_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Result<T>> result_;
+};
+
+}  // namespace
+
+std::string RuntimeService::SandboxDirectory(const std::string& id) const {
+  return deps_.state_dir + "/sandboxes/" + id;
+}
+
+void RuntimeService::Emit(api::ContainerEventType type, const std::string& id,
+                          const std::string& sandbox_id) {
+  api::ContainerEventResponse event;
+  event.set_container_id(id);
+  event.set_container_event_type(type);
+  event.set_created_at(Nanoseconds(Clock::Real().WallNow()));
+  if (const auto sandbox = table_.FindSandbox(sandbox_id); sandbox.ok()) {
+    *event.mutable_pod_sandbox_status() = RenderSandboxStatus(**sandbox);
+    for (const ContainerPtr& container : table_.ContainersOf(sandbox_id)) {
+      *event.add_containers_statuses() = RenderContainerStatus(*container);
+    }
+  }
+  events_.Append(std::move(event));
+}
+
+void RuntimeService::Observe(Sandbox& sandbox) {
+  SandboxView view = sandbox.view();
+  if (auto status = deps_.runtime->Sandbox(sandbox.id); status.ok()) {
+    view.state = status->state;
+    view.created = status->created;
+    view.netns_path = status->netns_path;
+    view.cgroup_path = status->cgroup_path;
+    view.pause_pid = status->pause_pid;
+  } else {
+    view.state = runtime::SandboxState::kStopped;
+    view.pause_pid = 0;
+  }
+  view.addresses.clear();
+  if (sandbox.has_network && view.state == runtime::SandboxState::kReady) {
+    if (auto attachment = deps_.network->Get(sandbox.id); attachment.ok()) {
+      for (const cni::PodAddress& address : attachment->addresses) {
+        view.addresses.push_back(address.address.ToString());
+      }
+      view.host_interface = attachment->host_interface;
+    }
+  }
+  sandbox.set_view(std::move(view));
+}
+
+Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
+  const std::string directory = SandboxDirectory(sandbox.id);
+  const api::PodSandboxConfig& config = sandbox.request.config();
+  // The files are bind-mounted: readable for every user of a container.
+  const auto write = [&](const char* name, std::string_view text) {
+    return WriteFileAtomic(directory + "/" + name, text, Durability::kNone, 0644);
+  };
+  TRY(MakeDirectories(directory, 0711));
+  std::string resolv = RenderResolvConf(config.dns_config());
+  if (resolv.empty()) resolv = ReadFile("/etc/resolv.conf").value_or("");
+  TRY(write("resolv.conf", resolv));
+  std::string hostname = config.hostname();
+  if (hostname.empty()) hostname = ReadFile("/proc/sys/kernel/hostname").value_or("");
+  while (hostname.ends_with('\n')) hostname.pop_back();
+  TRY(write("hostname", hostname + "\n"));
+  if (!sandbox.has_network) return write("hosts", ReadFile("/etc/hosts").value_or(""));
+  // kubelet mounts a file of its own over this one; other clients get names that resolve.
+  std::string hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+  for (const std::string& address : sandbox.view().addresses) {
+    hosts += address + "\t" + hostname + "\n";
+  }
+  return write("hosts", hosts);
+}
+
+// Network and processes come up side by side; either's failure is the call's.
+Result<> RuntimeService::BringUp(const SandboxPtr& sandbox, const cni::AttachRequest& network) {
+  auto attached = std::make_shared<Pending<cni::Attachment>>();
+  if (sandbox->has_network) {
+    deps_.blocking->Post([attached, network, this] {
+      attached->Set(deps_.network->Attach(network).With("pod network"));
+    });
+  }
+  auto started = deps_.runtime->StartSandbox(sandbox->id);
+  if (sandbox->has_network) {
+    auto attachment = attached->Wait();
+    if (started.ok()) TRY(std::move(attachment));
+  }
+  TRY(std::move(started));
+  Observe(*sandbox);
+  return WriteSandboxFiles(*sandbox);
+}
+
+Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
+                                       api::RunPodSandboxResponse* response) {
+  const std::string id = RandomHex(kIdBytes);
+  SandboxPlan plan = TRY(PlanSandbox(request.config(), request.runtime_handler(), id));
+  const std::string key = SandboxKey(request.config().metadata());
+  if (auto reserved = table_.Reserve(key, id); !reserved.ok()) {
+    // The same request again, whose answer was lost, is answered again.
+    const auto holder = table_.FindSandbox(table_.Holder(key));
+    if (holder.ok() && (*holder)->view().state == runtime::SandboxState::kReady &&
+        (*holder)->request.SerializeAsString() == request.SerializeAsString()) {
+      response->set_pod_sandbox_id((*holder)->id);
+      return {};
+    }
+    return std::move(reserved).error();
+  }
+  auto sandbox = std::make_shared<Sandbox>();
+  sandbox->id = id;
+  sandbox->request = request;
+  sandbox->has_network = plan.has_network;
+  std::unique_lock operation(sandbox->operation);
+  plan.spec.client_data = request.SerializeAsString();
+  auto created = deps_.runtime->CreateSandbox(plan.spec);
+  if (!created.ok()) {
+    (void)deps_.runtime->RemoveSandbox(id);  // Recover removes what is left
+    table_.Release(key);
+    return std::move(created).error();
+  }
+  plan.network.netns_path = created->netns_path;
+  if (!request.config().log_directory().empty()) {
+    // A container's log needs it; that a log cannot be written shows there.
+    (void)MakeDirectories(request.config().log_directory(), 0755);
+  }
+  if (auto up = BringUp(sandbox, plan.network); !up.ok()) {
+    if (auto gone = Dispose(sandbox); !gone.ok()) {
+      log::Warning("a failed sandbox is left to the next start",
+                   {{"sandbox", id}, {"error", gone.error()}});
+    }
+    table_.Release(key);
+    return std::move(up).error();
+  }
+  table_.Add(sandbox);
+  operation.unlock();
+  Emit(api::CONTAINER_CREATED_EVENT, id, id);
+  Emit(api::CONTAINER_STARTED_EVENT, id, id);
+  response->set_pod_sandbox_id(id);
+  return {};
+}
+
+// Kills the processes and frees the address. The caller holds the sandbox's operation lock.
+Result<> RuntimeService::Halt(const SandboxPtr& sandbox) {
+  TRY(deps_.runtime->StopSandbox(sandbox->id));
+  Result<> detached;
+  if (sandbox->has_network) detached = deps_.network->Detach(sandbox->id);
+  for (const ContainerPtr& container : table_.ContainersOf(sandbox->id)) Observe(*container);
+  Observe(*sandbox);
+  return detached;
+}
+
+// Everything of the sandbox but its table entry. What cannot be taken off the network now is
+// freed by the network's own Recover: it does not keep the pod from going.
+Result<> RuntimeService::Dispose(const SandboxPtr& sandbox) {
+  if (sandbox->has_network) {
+    if (auto detached = deps_.network->Detach(sandbox->id); !detached.ok()) {
+      log::Warning("removing a sandbox whose network is not wholly gone",
+                   {{"sandbox", sandbox->id}, {"error", detached.error()}});
+    }
+  }
+  TRY(deps_.runtime->RemoveSandbox(sandbox->id));
+  return RemoveTree(SandboxDirectory(sandbox->id));
+}
+
+Result<> RuntimeService::StopPodSandbox(const api::StopPodSandboxRequest& request,
+                                        api::StopPodSandboxResponse*) {
+  const auto found = table_.FindSandbox(request.pod_sandbox_id());
+  if (!found.ok()) {
+    if (found.error().code() == Code::kNotFound) return {};
+    return found.error();
+  }
+  const SandboxPtr& sandbox = *found;
+  std::unique_lock operation(sandbox->operation);
+  const bool was_ready = sandbox->view().state == runtime::SandboxState::kReady;
+  auto halted = Halt(sandbox);
+  operation.unlock();
+  if (was_ready && sandbox->view().state != runtime::SandboxState::kReady) {
+    Emit(api::CONTAINER_STOPPED_EVENT, sandbox->id, sandbox->id);
+  }
+  return halted;
+}
+
+Result<> RuntimeService::RemovePodSandbox(const api::RemovePodSandboxRequest& request,
+                                          api::RemovePodSandboxResponse*) {
+  const auto found = table_.FindSandbox(request.pod_sandbox_id());
+  if (!found.ok()) {
+    if (found.error().code() == Code::kNotFound) return {};
+    return found.error();
+  }
+  const SandboxPtr& sandbox = *found;
+  std::unique_lock operation(sandbox->operation);
+  if (!table_.FindSandbox(sandbox->id).ok()) return {};  // removed while we waited
+  const bool was_ready = sandbox->view().state == runtime::SandboxState::kReady;
+  if (auto stopped = deps_.runtime->StopSandbox(sandbox->id); !stopped.ok()) return stopped;
+  for (const ContainerPtr& container : table_.ContainersOf(sandbox->id)) {
+    const std::lock_guard container_operation(container->operation);
+    TRY(Discard(container));
+  }
+  TRY(Dispose(sandbox));
+  Observe(*sandbox);
+  if (was_ready) Emit(api::CONTAINER_STOPPED_EVENT, sandbox->id, sandbox->id);
+  Emit(api::CONTAINER_DELETED_EVENT, sandbox->id, sandbox->id);
+  table_.RemoveSandbox(sandbox->id);
+  return {};
+}
+
+Result<> RuntimeService::PodSandboxStatus(const api::PodSandboxStatusRequest& request,
+                                          api::PodSandboxStatusResponse* response) {
+  const SandboxPtr sandbox = TRY(table_.FindSandbox(request.pod_sandbox_id()));
+  *response->mutable_status() = RenderSandboxStatus(*sandbox);
+  for (const ContainerPtr& container : table_.ContainersOf(sandbox->id)) {
+    *response->add_containers_statuses() = RenderContainerStatus(*container);
+  }
+  response->set_timestamp(Nanoseconds(Clock::Real().WallNow()));
+  if (request.verbose()) (*response->mutable_info())["info"] = SandboxInfo(*sandbox);
+  return {};
+}
+
+Result<> RuntimeService::ListPodSandbox(const api::ListPodSandboxRequest& request,
+                                        api::ListPodSandboxResponse* response) {
+  for (const SandboxPtr& sandbox : table_.Sandboxes()) {
+    api::PodSandbox item = RenderSandbox(*sandbox);
+    if (Matches(request.filter(), item)) *response->add_items() = std::move(item);
+  }
+  return {};
+}
+
+// kubelet has resized the pod's cgroup itself; there is nothing of ours that depends on its size.
+Result<> RuntimeService::UpdatePodSandboxResources(
+    const api::UpdatePodSandboxResourcesRequest& request, api::UpdatePodSandboxResourcesResponse*) {
+  TRY(table_.FindSandbox(request.pod_sandbox_id()));
+  TRY(PlanResources(request.resources()));
+  TRY(PlanResources(request.overhead()));
+  return {};
+}
+
+Result<> RuntimeService::PortForward(const api::PortForwardRequest& request,
+                                     api::PortForwardResponse* response) {
+  const SandboxPtr sandbox = TRY(table_.FindSandbox(request.pod_sandbox_id()));
+  if (sandbox->view().state != runtime::SandboxState::kReady) {
+    return Error(Code::kFailedPrecondition, "pod sandbox " + sandbox->id + " is not ready");
+  }
+  std::vector<uint16_t> ports;
+  for (const int32_t port : request.port()) {
+    if (port < 1 || port > 65535) return Error(Code::kInvalidArgument, "ports are 1 to 65535");
+    ports.push_back(static_cast<uint16_t>(port));
+  }
+  response->set_url(deps_.streaming->OfferPortForward(sandbox->id, std::move(ports)));
+  return {};
+}
+
+}  // namespace skiff::cri

@@ -1,0 +1,448 @@
+#include "cri/translate.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstring>
+#include <set>
+
+#include "cri/security.h"
+
+namespace skiff::cri {
+namespace {
+
+using runtime::NamespaceMode;
+
+constexpr size_t kMaxHostname = 63;  // HOST_NAME_MAX is 64, DNS labels end at 63
+constexpr std::string_view kDefaultPath =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+Error Invalid(std::string_view what) { return Error(Code::kInvalidArgument, std::string(what)); }
+
+bool IsAbsolute(std::string_view path) {
+  return path.starts_with('/') && path.find('\0') == std::string_view::npos;
+}
+
+Result<NamespaceMode> PlanNamespace(api::NamespaceMode mode, std::string_view which) {
+  switch (mode) {
+    case api::POD: return NamespaceMode::kPod;
+    case api::CONTAINER: return NamespaceMode::kContainer;
+    case api::NODE: return NamespaceMode::kNode;
+    case api::TARGET: return NamespaceMode::kTarget;
+    default: return Invalid(std::string(which) + " namespace: unknown mode");
+  }
+}
+
+// Network and IPC namespaces are the pod's or the node's.
+Result<NamespaceMode> PlanSharedNamespace(api::NamespaceMode mode, std::string_view which) {
+  const NamespaceMode planned = TRY(PlanNamespace(mode, which));
+  if (planned != NamespaceMode::kPod && planned != NamespaceMode::kNode) {
+    return Invalid(std::string(which) + " namespace: must be POD or NODE");
+  }
+  return planned;
+}
+
+Result<> CheckUserNamespace(const api::NamespaceOption& options) {
+  if (!options.has_userns_options()) return {};
+  const api::UserNamespace& user = options.userns_options();
+  switch (user.mode()) {
+    case api::NODE:
+      if (user.uids_size() > 0 || user.gids_size() > 0) {
+        return Invalid("user namespace: mode NODE takes no mappings");
+      }
+      return {};
+    case api::POD:
+      return Error(Code::kUnimplemented, "user namespaces are not supported by this runtime");
+    default: return Invalid("user namespace: must be POD or NODE");
+  }
+}
+
+Result<cni::PortMapping> PlanPort(const api::PortMapping& port) {
+  cni::PortMapping planned;
+  switch (port.protocol()) {
+    case api::TCP: planned.protocol = cni::Protocol::kTcp; break;
+    case api::UDP: planned.protocol = cni::Protocol::kUdp; break;
+    case api::SCTP: planned.protocol = cni::Protocol::kSctp; break;
+    default: return Invalid("port mapping: unknown protocol");
+  }
+  const auto is_port = [](int32_t number) { return number >= 0 && number <= 65535; };
+  if (!is_port(port.host_port()) || !is_port(port.container_port())) {
+    return Invalid("port mapping: ports are 0 to 65535");
+  }
+  planned.host_port = static_cast<uint16_t>(port.host_port());
+  planned.container_port = static_cast<uint16_t>(port.container_port());
+  if (!port.host_ip().empty()) {
+    planned.host_ip = TRY(net::IpAddress::Parse(port.host_ip()).With("port mapping"));
+  }
+  return planned;
+}
+
+Result<> CheckCgroupParent(const std::string& parent) {
+  if (parent.empty()) return {};
+  if (!IsAbsolute(parent) || (parent + "/").find("/../") != std::string::npos ||
+      parent.ends_with(".slice")) {
+    return Invalid("cgroup parent \"" + parent +
+                   "\": must be an absolute path (the cgroup driver is cgroupfs)");
+  }
+  return {};
+}
+
+// "NAME=value" list where later settings of a name replace earlier ones in their place.
+class Environment {
+ public:
+  void Set(const std::string& entry) {
+    const std::string name = entry.substr(0, entry.find('='));
+    for (std::string& known : entries_) {
+      if (known.substr(0, known.find('=')) == name) {
+        known = entry;
+        return;
+      }
+    }
+    entries_.push_back(entry);
+  }
+  bool Has(std::string_view name) const {
+    return std::any_of(entries_.begin(), entries_.end(), [&](const std::string& entry) {
+      return entry.substr(0, entry.find('=')) == name;
+    });
+  }
+  std::vector<std::string> Take() { return std::move(entries_); }
+
+ private:
+  std::vector<std::string> entries_;
+};
+
+Result<std::vector<std::string>> PlanEnvironment(const api::ContainerConfig& config,
+                                                 const ContainerContext& context) {
+  Environment environment;
+  for (const std::string& entry : context.image.config.env) environment.Set(entry);
+  for (const api::KeyValue& entry : config.envs()) {
+    if (entry.key().empty() ||
+        entry.key().find_first_of(std::string_view("=\0", 2)) != std::string::npos ||
+        entry.value().find('\0') != std::string::npos) {
+      return Invalid("environment: bad name or value of \"" + entry.key() + "\"");
+    }
+    environment.Set(entry.key() + "=" + entry.value());
+  }
+  if (!environment.Has("PATH")) environment.Set(std::string(kDefaultPath));
+  if (!environment.Has("HOSTNAME") && !context.sandbox.hostname().empty()) {
+    environment.Set("HOSTNAME=" + context.sandbox.hostname());
+  }
+  if (config.tty() && !environment.Has("TERM")) environment.Set("TERM=xterm");
+  return environment.Take();
+}
+
+Result<runtime::MountPropagation> PlanPropagation(api::MountPropagation propagation) {
+  switch (propagation) {
+    case api::PROPAGATION_PRIVATE: return runtime::MountPropagation::kPrivate;
+    case api::PROPAGATION_HOST_TO_CONTAINER: return runtime::MountPropagation::kSlave;
+    case api::PROPAGATION_BIDIRECTIONAL: return runtime::MountPropagation::kShared;
+    default: return Invalid("mount: unknown propagation");
+  }
+}
+
+Result<runtime::MountSpec> PlanMount(const api::Mount& mount, const std::string& image_source) {
+  const std::string where = "mount at \"" + mount.container_path() + "\": ";
+  runtime::MountSpec planned;
+  if (mount.container_path().empty()) return Invalid("mount: container path is empty");
+  // A relative path is taken from the root, as Docker does.
+  planned.target =
+      IsAbsolute(mount.container_path()) ? mount.container_path() : "/" + mount.container_path();
+  planned.readonly = mount.readonly();
+  planned.propagation = TRY(PlanPropagation(mount.propagation()));
+  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
+    return Error(Code::kUnimplemented, where + "id-mapped mounts are not supported");
+  }
+  if (mount.has_image() && !mount.image().image().empty()) {
+    if (!mount.host_path().empty()) return Invalid(where + "both an image and a host path");
+    planned.source = image_source;
+    planned.sub_path = mount.image_sub_path();
+    planned.readonly = true;
+    return planned;
+  }
+  if (!IsAbsolute(mount.host_path())) {
+    return Invalid(where + "host path \"" + mount.host_path() + "\" is not absolute");
+  }
+  planned.source = mount.host_path();
+  if (mount.recursive_read_only()) {
+    if (!mount.readonly()) return Invalid(where + "recursive read-only needs readonly");
+    if (mount.propagation() != api::PROPAGATION_PRIVATE) {
+      return Invalid(where + "recursive read-only needs private propagation");
+    }
+    planned.recursive_readonly = true;
+  }
+  return planned;
+}
+
+// The configuration's mounts and the sandbox's files where they are not mounted over, parents
+// before children.
+Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& config,
+                                                   const ContainerContext& context) {
+  std::vector<runtime::MountSpec> mounts;
+  std::set<std::string> targets;
+  for (int i = 0; i < config.mounts_size(); ++i) {
+    const auto image = context.image_mounts.find(i);
+    mounts.push_back(TRY(PlanMount(
+        config.mounts(i), image == context.image_mounts.end() ? std::string() : image->second)));
+    targets.insert(mounts.back().target);
+  }
+  const bool readonly = config.linux().security_context().readonly_rootfs();
+  const std::array<std::pair<std::string, std::string>, 3> files{
+      {{context.files.hostname, "/etc/hostname"},
+       {context.files.resolv_conf, "/etc/resolv.conf"},
+       {context.files.hosts, "/etc/hosts"}}};
+  for (const auto& [source, target] : files) {
+    if (source.empty() || targets.contains(target)) continue;
+    runtime::MountSpec mount;
+    mount.source = source;
+    mount.target = target;
+    mount.readonly = readonly;
+    mounts.push_back(std::move(mount));
+  }
+  const auto depth = [](const runtime::MountSpec& mount) {
+    return std::count(mount.target.begin(), mount.target.end(), '/');
+  };
+  std::stable_sort(mounts.begin(), mounts.end(),
+                   [&](const auto& a, const auto& b) { return depth(a) < depth(b); });
+  return mounts;
+}
+
+Result<std::vector<runtime::DeviceSpec>> PlanDevices(const api::ContainerConfig& config) {
+  std::vector<runtime::DeviceSpec> devices;
+  for (const api::Device& device : config.devices()) {
+    runtime::DeviceSpec planned{device.host_path(), device.container_path(), device.permissions()};
+    if (planned.container_path.empty()) planned.container_path = planned.host_path;
+    if (planned.access.empty()) planned.access = "rwm";
+    if (!IsAbsolute(planned.host_path) || !IsAbsolute(planned.container_path) ||
+        planned.access.find_first_not_of("rwm") != std::string::npos) {
+      return Invalid("device \"" + device.host_path() + "\": bad path or permissions");
+    }
+    devices.push_back(std::move(planned));
+  }
+  if (config.cdi_devices_size() > 0) {
+    return Error(Code::kUnimplemented, "CDI devices are not supported");
+  }
+  return devices;
+}
+
+std::string LogPath(const api::PodSandboxConfig& sandbox, const api::ContainerConfig& config) {
+  if (config.log_path().empty()) return "";
+  if (sandbox.log_directory().empty())
+    return IsAbsolute(config.log_path()) ? config.log_path() : "";
+  return sandbox.log_directory() + "/" + config.log_path();
+}
+
+template <class T>
+void SetIf(bool condition, std::optional<T>* field, T value) {
+  if (condition) *field = value;
+}
+
+}  // namespace
+
+Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string_view handler,
+                                const std::string& id) {
+  if (!handler.empty() && handler != "skiff") {
+    return Error(Code::kNotFound, "no runtime handler named \"" + std::string(handler) + "\"");
+  }
+  const api::PodSandboxMetadata& metadata = config.metadata();
+  if (metadata.name().empty() || metadata.namespace_().empty() || metadata.uid().empty()) {
+    return Invalid("sandbox metadata: name, namespace and uid must be set");
+  }
+  if (config.hostname().size() > kMaxHostname) return Invalid("sandbox hostname is too long");
+  const api::LinuxPodSandboxConfig& linux = config.linux();
+  const api::NamespaceOption& namespaces = linux.security_context().namespace_options();
+  SandboxPlan plan;
+  plan.spec.id = id;
+  plan.spec.hostname = config.hostname();
+  plan.spec.network = TRY(PlanSharedNamespace(namespaces.network(), "network"));
+  plan.spec.ipc = TRY(PlanSharedNamespace(namespaces.ipc(), "ipc"));
+  plan.spec.pid = TRY(PlanNamespace(namespaces.pid(), "pid"));
+  if (plan.spec.pid == NamespaceMode::kTarget) {
+    return Invalid("pid namespace: TARGET is for containers");
+  }
+  TRY(CheckUserNamespace(namespaces));
+  TRY(CheckCgroupParent(linux.cgroup_parent()));
+  plan.spec.cgroup_parent = linux.cgroup_parent();
+  for (const auto& [name, value] : linux.sysctls()) {
+    if (name.empty() || name.find_first_of(std::string_view("\0 ", 2)) != std::string::npos ||
+        name.find("..") != std::string::npos) {
+      return Invalid("sysctl \"" + name + "\": bad name");
+    }
+    if (plan.spec.network == NamespaceMode::kNode && name.starts_with("net.")) {
+      return Invalid("sysctl " + name + " would change the node's network");
+    }
+    plan.spec.sysctls[name] = value;
+  }
+  plan.has_network = plan.spec.network == NamespaceMode::kPod;
+  plan.network.sandbox_id = id;
+  plan.network.pod_namespace = metadata.namespace_();
+  plan.network.pod_name = metadata.name();
+  plan.network.pod_uid = metadata.uid();
+  for (const api::PortMapping& port : config.port_mappings()) {
+    plan.network.ports.push_back(TRY(PlanPort(port)));
+  }
+  return plan;
+}
+
+std::string RenderResolvConf(const api::DNSConfig& dns) {
+  std::string text;
+  if (dns.searches_size() > 0) {
+    text += "search";
+    for (const std::string& domain : dns.searches()) text += " " + domain;
+    text += "\n";
+  }
+  for (const std::string& server : dns.servers()) text += "nameserver " + server + "\n";
+  if (dns.options_size() > 0) {
+    text += "options";
+    for (const std::string& option : dns.options()) text += " " + option;
+    text += "\n";
+  }
+  return text;
+}
+
+Result<std::vector<std::string>> PlanCommand(const api::ContainerConfig& config,
+                                             const runtime::ImageRunConfig& image) {
+  std::vector<std::string> command(config.command().begin(), config.command().end());
+  std::vector<std::string> args(config.args().begin(), config.args().end());
+  if (command.empty()) {
+    command = image.entrypoint;
+    if (args.empty()) args = image.command;
+  }
+  command.insert(command.end(), args.begin(), args.end());
+  if (command.empty() || command.front().empty()) {
+    return Invalid("no command: neither the container nor its image names one");
+  }
+  for (const std::string& word : command) {
+    if (word.find('\0') != std::string::npos) return Invalid("command: NUL in an argument");
+  }
+  return command;
+}
+
+Result<runtime::ResourceSpec> PlanResources(const api::LinuxContainerResources& resources) {
+  runtime::ResourceSpec spec;
+  if (resources.cpu_shares() < 0 || resources.cpu_period() < 0) {
+    return Invalid("resources: CPU shares and period must not be negative");
+  }
+  SetIf(resources.cpu_shares() > 0, &spec.cpu_shares,
+        static_cast<uint64_t>(std::clamp<int64_t>(resources.cpu_shares(), 2, 262144)));
+  SetIf(resources.cpu_quota() != 0, &spec.cpu_quota_us,
+        std::max<int64_t>(resources.cpu_quota(), -1));
+  SetIf(resources.cpu_period() > 0, &spec.cpu_period_us,
+        static_cast<uint64_t>(resources.cpu_period()));
+  SetIf(!resources.cpuset_cpus().empty(), &spec.cpuset_cpus, resources.cpuset_cpus());
+  SetIf(!resources.cpuset_mems().empty(), &spec.cpuset_mems, resources.cpuset_mems());
+  SetIf(resources.memory_limit_in_bytes() != 0, &spec.memory_limit_bytes,
+        std::max<int64_t>(resources.memory_limit_in_bytes(), -1));
+  SetIf(resources.memory_swap_limit_in_bytes() != 0, &spec.memory_swap_limit_bytes,
+        std::max<int64_t>(resources.memory_swap_limit_in_bytes(), -1));
+  if (spec.memory_swap_limit_bytes.value_or(-1) >= 0 && spec.memory_limit_bytes.value_or(-1) >= 0 &&
+      *spec.memory_swap_limit_bytes < *spec.memory_limit_bytes) {
+    return Invalid("resources: the swap limit counts memory too and must not be below it");
+  }
+  for (const api::HugepageLimit& limit : resources.hugepage_limits()) {
+    if (limit.page_size().find('/') != std::string::npos) return Invalid("resources: page size");
+    spec.hugepage_limits_bytes[limit.page_size()] = limit.limit();
+  }
+  for (const auto& [file, value] : resources.unified()) {
+    if (file.empty() || file.find('/') != std::string::npos || file.front() == '.') {
+      return Invalid("resources: \"" + file + "\" is no cgroup file");
+    }
+    spec.unified[file] = value;
+    if (file == "pids.max") {
+      spec.pids_limit = value == "max" ? -1 : std::strtoll(value.c_str(), nullptr, 10);
+    }
+  }
+  return spec;
+}
+
+Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
+                                             const ContainerContext& context) {
+  const api::LinuxContainerSecurityContext& security = config.linux().security_context();
+  runtime::ContainerSpec spec;
+  spec.id = context.id;
+  spec.sandbox_id = context.sandbox_id;
+  spec.rootfs.lower_dirs = context.overlay.lower_dirs;
+  spec.rootfs.writable_dir = context.overlay.writable_dir;
+  spec.rootfs.readonly = security.readonly_rootfs();
+  spec.argv = TRY(PlanCommand(config, context.image.config));
+  spec.env = TRY(PlanEnvironment(config, context));
+  spec.cwd =
+      config.working_dir().empty() ? context.image.config.working_directory : config.working_dir();
+  if (!spec.cwd.empty() && !IsAbsolute(spec.cwd)) spec.cwd = "/" + spec.cwd;
+  spec.terminal = config.tty();
+  spec.stdin_open = config.stdin();
+  spec.stdin_once = config.stdin_once();
+  spec.log.path = LogPath(context.sandbox, config);
+  spec.mounts = TRY(PlanMounts(config, context));
+  spec.devices = TRY(PlanDevices(config));
+  TRY(PlanSecurity(security, context.sandbox, context.image.config, &spec));
+  spec.pid = TRY(PlanNamespace(security.namespace_options().pid(), "pid"));
+  spec.target_id = context.target_id;
+  if (spec.pid == NamespaceMode::kTarget && spec.target_id.empty()) {
+    return Invalid("pid namespace: TARGET without a target id");
+  }
+  spec.host_cgroup_namespace = security.privileged();
+  spec.resources = TRY(PlanResources(config.linux().resources()));
+  if (config.linux().has_resources()) {
+    const int64_t score = config.linux().resources().oom_score_adj();
+    if (score < -1000 || score > 1000) return Invalid("resources: bad oom_score_adj");
+    spec.oom_score_adj = static_cast<int>(score);
+  }
+  spec.stop_signal = SIGTERM;
+  if (config.stop_signal() != api::RUNTIME_DEFAULT) {
+    spec.stop_signal = TRY(ParseSignal(api::Signal_Name(config.stop_signal())));
+  } else if (!context.image.config.stop_signal.empty()) {
+    spec.stop_signal = TRY(ParseSignal(context.image.config.stop_signal));
+  }
+  return spec;
+}
+
+Result<int> ParseSignal(std::string_view name) {
+  const Error unknown = Invalid("unknown signal \"" + std::string(name.substr(0, 40)) + "\"");
+  const auto number_in = [](std::string_view text, int low, int high) {
+    int number = 0;
+    if (text.empty() || text.size() > 3) return -1;
+    for (const char c : text) {
+      if (c < '0' || c > '9') return -1;
+      number = number * 10 + (c - '0');
+    }
+    return number >= low && number <= high ? number : -1;
+  };
+  if (const int number = number_in(name, 1, SIGRTMAX); number > 0) return number;
+  if (name.starts_with("SIG")) name.remove_prefix(3);
+  constexpr std::pair<std::string_view, int> kOthers[] = {
+      {"CLD", SIGCHLD}, {"IOT", SIGABRT}, {"POLL", SIGIO}, {"IO", SIGIO}};
+  for (const auto& [alias, number] : kOthers) {
+    if (name == alias) return number;
+  }
+  for (int number = 1; number < 32; ++number) {
+    const char* known = sigabbrev_np(number);
+    if (known != nullptr && name == known) return number;
+  }
+  // "RTMIN+3" as in images, "RTMINPLUS3" as in CRI.
+  const bool from_min = name.starts_with("RTMIN");
+  if (!from_min && !name.starts_with("RTMAX")) return unknown;
+  const int base = from_min ? SIGRTMIN : SIGRTMAX;
+  name.remove_prefix(5);
+  if (name.empty()) return base;
+  for (const std::string_view sign : {from_min ? "PLUS" : "MINUS", from_min ? "+" : "-"}) {
+    if (!name.starts_with(sign)) continue;
+    const int offset = number_in(name.substr(sign.size()), 0, SIGRTMAX - SIGRTMIN);
+    if (offset >= 0) return from_min ? base + offset : base - offset;
+  }
+  return unknown;
+}
+
+api::Signal SignalToApi(int number) {
+  const google::protobuf::EnumDescriptor* descriptor = api::Signal_descriptor();
+  for (int i = 0; i < descriptor->value_count(); ++i) {
+    const auto parsed = ParseSignal(descriptor->value(i)->name());
+    if (parsed.ok() && *parsed == number) {
+      return static_cast<api::Signal>(descriptor->value(i)->number());
+    }
+  }
+  return api::RUNTIME_DEFAULT;
+}
+
+}  // namespace skiff::cri
