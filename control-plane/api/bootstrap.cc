@@ -1,0 +1,116 @@
+#include "control-plane/api/bootstrap.h"
+
+#include "proto/k8s/core/v1/namespace.pb.h"
+#include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/discovery/v1/discovery.pb.h"
+
+namespace skiff::cp {
+namespace {
+
+namespace core = k8s::core::v1;
+namespace discovery = k8s::discovery::v1;
+
+constexpr const char* kName = "kubernetes";
+constexpr const char* kNamespace = "default";
+constexpr int kServicePort = 443;
+
+template <class T>
+Result<void> CreateIfMissing(Client& client, const T& object) {
+  const auto& meta = object.metadata();
+  auto present = client.Get<T>(meta.namespace_(), meta.name());
+  if (present.ok()) return {};
+  if (present.error().code() != Code::kNotFound) return std::move(present).error();
+  auto created = client.Create(object);
+  if (!created.ok() && created.error().code() != Code::kAlreadyExists) {
+    return std::move(created).error().With("create " + meta.name());
+  }
+  return {};
+}
+
+template <class T>
+T Named() {
+  T object;
+  object.mutable_metadata()->set_name(kName);
+  object.mutable_metadata()->set_namespace_(kNamespace);
+  return object;
+}
+
+Result<void> EnsureService(Client& client, const BootstrapOptions& options) {
+  auto service = Named<core::Service>();
+  auto& labels = *service.mutable_metadata()->mutable_labels();
+  labels["component"] = "apiserver";
+  labels["provider"] = "kubernetes";
+  auto* spec = service.mutable_spec();
+  spec->set_cluster_ip(options.service_address);
+  auto* port = spec->add_ports();
+  port->set_name("https");
+  port->set_protocol("TCP");
+  port->set_port(kServicePort);
+  // The kind's default for the target is the port itself; ours is another.
+  port->mutable_target_port()->set_type(0);
+  port->mutable_target_port()->set_int_val(options.advertise_port);
+  return CreateIfMissing(client, service);
+}
+
+Result<void> EnsureEndpoints(Client& client, const BootstrapOptions& options) {
+  auto endpoints = Named<core::Endpoints>();
+  (*endpoints.mutable_metadata()->mutable_labels())["endpointslice.kubernetes.io/skip-mirror"] =
+      "true";
+  auto* subset = endpoints.add_subsets();
+  subset->add_addresses()->set_ip(options.advertise_address);
+  auto* port = subset->add_ports();
+  port->set_name("https");
+  port->set_protocol("TCP");
+  port->set_port(options.advertise_port);
+  TRY(CreateIfMissing(client, endpoints));
+  auto stored = TRY(client.Get<core::Endpoints>(kNamespace, kName));
+  if (stored->subsets_size() == 1 &&
+      stored->subsets(0).SerializeAsString() == subset->SerializeAsString()) {
+    return {};
+  }
+  auto corrected = *stored;
+  *corrected.mutable_subsets() = endpoints.subsets();
+  TRY(client.Update(corrected).With("correct the kubernetes endpoints"));
+  return {};
+}
+
+Result<void> EnsureSlice(Client& client, const BootstrapOptions& options) {
+  auto slice = Named<discovery::EndpointSlice>();
+  (*slice.mutable_metadata()->mutable_labels())["kubernetes.io/service-name"] = kName;
+  slice.set_address_type("IPv4");
+  auto* endpoint = slice.add_endpoints();
+  endpoint->add_addresses(options.advertise_address);
+  endpoint->mutable_conditions()->set_ready(true);
+  auto* port = slice.add_ports();
+  port->set_name("https");
+  port->set_protocol("TCP");
+  port->set_port(options.advertise_port);
+  TRY(CreateIfMissing(client, slice));
+  auto stored = TRY(client.Get<discovery::EndpointSlice>(kNamespace, kName));
+  if (stored->endpoints_size() == 1 && stored->ports_size() == 1 &&
+      stored->endpoints(0).addresses(0) == options.advertise_address &&
+      stored->ports(0).port() == options.advertise_port) {
+    return {};
+  }
+  auto corrected = *stored;
+  *corrected.mutable_endpoints() = slice.endpoints();
+  *corrected.mutable_ports() = slice.ports();
+  TRY(client.Update(corrected).With("correct the kubernetes endpoint slice"));
+  return {};
+}
+
+}  // namespace
+
+Result<void> Bootstrap(Client& client, const BootstrapOptions& options) {
+  for (const char* name : {"default", "kube-system", "kube-public", "kube-node-lease"}) {
+    core::Namespace ns;
+    ns.mutable_metadata()->set_name(name);
+    TRY(CreateIfMissing(client, ns));
+  }
+  TRY(EnsureService(client, options));
+  TRY(EnsureEndpoints(client, options));
+  TRY(EnsureSlice(client, options));
+  return {};
+}
+
+}  // namespace skiff::cp

@@ -1,0 +1,90 @@
+// ServiceAllocator: gives Services their cluster addresses and node ports.
+//
+// Each address and port taken is a key of its own in the store, written and removed in the same
+// transaction as its Service; so two Services never hold the same one, whoever crashes when. At
+// start the records are compared with the Services and repaired.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "control-plane/api/field_errors.h"
+#include "control-plane/store/store.h"
+
+namespace k8s::core::v1 {
+class Service;
+}
+
+namespace skiff::cp {
+
+struct ServiceRanges {
+  std::string cluster_ips = "10.96.0.0/16";
+  int first_node_port = 30000;
+  int last_node_port = 32767;
+};
+
+// Thread-safe.
+class ServiceAllocator {
+ public:
+  // InvalidArgument: a range that is none.
+  static Result<std::unique_ptr<ServiceAllocator>> Open(Store& store, ServiceRanges ranges);
+
+  // What a change of a Service takes and gives back. The ops and compares belong into the
+  // Service's own transaction; then Commit, or the destructor undoes the reservations.
+  class Plan {
+   public:
+    Plan() = default;
+    Plan(Plan&& other) noexcept;
+    Plan& operator=(Plan&& other) noexcept;
+    ~Plan();
+    void AddTo(TxnRequest& txn) const;
+    // The transaction has succeeded.
+    void Commit();
+
+   private:
+    friend class ServiceAllocator;
+    void Abort();
+    ServiceAllocator* allocator_ = nullptr;
+    std::string owner_;  // "ns/name"
+    std::vector<std::string> taken_keys_;
+    std::vector<std::string> freed_keys_;
+  };
+
+  // Fill in what the Service leaves open; what it asks for and cannot have goes to errors. old:
+  // the Service before, null on create.
+  Plan Allocate(k8s::core::v1::Service* service, const k8s::core::v1::Service* old,
+                FieldErrors& errors);
+  // The Service goes.
+  Plan Release(const k8s::core::v1::Service& service);
+
+  // Makes the records agree with the Services that exist: adds missing ones, drops strays.
+  Result<void> Repair(const std::vector<const k8s::core::v1::Service*>& services);
+
+  // The first address of the range: the kubernetes Service.
+  std::string FirstAddress() const;
+
+ private:
+  ServiceAllocator(Store& store, ServiceRanges ranges, uint32_t base, int prefix_length)
+      : store_(store), ranges_(std::move(ranges)), base_(base), prefix_length_(prefix_length) {}
+  uint32_t size() const { return prefix_length_ == 0 ? 0xffffffffu : 1u << (32 - prefix_length_); }
+  void AllocateAddress(k8s::core::v1::Service* service, const std::set<std::string>& own,
+                       Plan& plan, FieldErrors& errors);
+  void AllocatePorts(k8s::core::v1::Service* service, const std::set<std::string>& own, Plan& plan,
+                     FieldErrors& errors);
+  bool Take(const std::string& key, Plan& plan);
+  std::string TakeAnyAddress(Plan& plan);
+  int TakeAnyPort(Plan& plan);
+
+  Store& store_;
+  const ServiceRanges ranges_;
+  const uint32_t base_;  // host byte order
+  const int prefix_length_;
+  std::mutex mutex_;
+  std::set<std::string> taken_;  // keys in the store or about to be
+};
+
+}  // namespace skiff::cp
