@@ -1,0 +1,14 @@
+// The keys of ConfigMaps and Secrets, which become file names. Pure functions, any thread.
+#pragma once
+
+#include <string_view>
+
+#include "control-plane/api/names.h"
+
+namespace skiff::cp {
+
+Complaints CheckConfigKey(std::string_view key);
+// The name of an environment variable: printable ASCII without '=' (since Kubernetes 1.30).
+Complaints CheckEnvVarName(std::string_view name);
+
+}  // namespace skiff::cp

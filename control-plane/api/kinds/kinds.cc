@@ -1,0 +1,28 @@
+#include "control-plane/api/kinds/kinds.h"
+
+namespace skiff::cp {
+
+Kinds BuiltinKinds() {
+  std::vector<KindInfo> kinds;
+  for (KindInfo (*make)() : {
+           &ConfigMapKind,
+           &EndpointsKind,
+           &EventKind,
+           &NamespaceKind,
+           &NodeKind,
+           &PodKind,
+           &SecretKind,
+           &ServiceAccountKind,
+           &ServiceKind,
+           &DeploymentKind,
+           &ReplicaSetKind,
+           &LeaseKind,
+           &EndpointSliceKind,
+           &EventsEventKind,
+       }) {
+    kinds.push_back(make());
+  }
+  return Kinds(std::move(kinds));
+}
+
+}  // namespace skiff::cp

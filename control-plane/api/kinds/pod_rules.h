@@ -1,0 +1,47 @@
+// The rules of pods and of the pod templates in other kinds. Pure functions, any thread.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "control-plane/api/kind.h"
+
+namespace k8s::core::v1 {
+class Container;
+class Pod;
+class PodSpec;
+class PodTemplateSpec;
+class Volume;
+}  // namespace k8s::core::v1
+
+namespace skiff::cp {
+
+// Defaults of every pod spec, templates included.
+void SetPodSpecDefaults(k8s::core::v1::PodSpec& spec);
+// Those of a pod: also requests from limits, service links, host ports.
+void SetPodDefaults(k8s::core::v1::Pod& pod);
+// "Guaranteed", "Burstable" or "BestEffort".
+std::string PodQosClass(const k8s::core::v1::PodSpec& spec);
+
+void ValidatePod(const k8s::core::v1::Pod& pod, FieldErrors& errors);
+void ValidatePodSpec(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
+                     FieldErrors& errors);
+// Labels, annotations and spec of a template.
+void ValidatePodTemplate(const k8s::core::v1::PodTemplateSpec& pod_template, const FieldPath& path,
+                         FieldErrors& errors);
+// A pod is what it was but for its containers' images, a deadline, more tolerations.
+void ValidatePodUpdate(const k8s::core::v1::Pod& pod, const k8s::core::v1::Pod& old,
+                       FieldErrors& errors);
+
+// Parts of ValidatePodSpec. `volumes` are the names of the pod's volumes.
+void ValidateVolumes(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
+                     FieldErrors& errors);
+void ValidateContainers(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
+                        FieldErrors& errors);
+
+// kubectl's columns for pods.
+std::vector<TableColumn> PodColumns();
+std::vector<TableCell> PodRow(const k8s::core::v1::Pod& pod, WallTime now);
+
+}  // namespace skiff::cp
