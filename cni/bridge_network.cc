@@ -368,10 +368,11 @@ Result<> BridgeNetwork::Impl::RemoveAll() {
     return Error(Code::kFailedPrecondition, "sandboxes are attached to the pod network");
   }
   std::lock_guard lock(node_mutex_);
+  auto ours = [](std::string_view chain) { return chain.starts_with("SKIFF-"); };
   for (net::IpFamily family : kFamilies) {
     if (!iptables_.Supports(family)) continue;
-    TRY(net::RemoveChains(iptables_, family, "nat", "SKIFF-"));
-    TRY(net::RemoveChains(iptables_, family, "filter", "SKIFF-"));
+    TRY(net::RemoveChains(iptables_, family, "nat", ours));
+    TRY(net::RemoveChains(iptables_, family, "filter", ours));
   }
   net::Rtnl rtnl = TRY(net::Rtnl::Open(config_.deadline));
   TRY(rtnl.DeleteLinkIfPresent(config_.bridge));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/net/iptables.h"
 #include "base/net/short_hash.h"
 
 namespace skiff::cni {
@@ -60,8 +61,8 @@ std::string HostPortChains(const NodeRulesSpec& spec, const std::vector<Lease>& 
     for (const PortMapping& port : lease.ports) {
       if (!AppliesTo(port, spec.family)) continue;
       rules += "-A SKIFF-HOSTPORTS " + MatchOf(port) + " -m comment --comment \"" +
-               CommentText(lease.pod_namespace + "/" + lease.pod_name) + "\" -j " + ChainOf(lease) +
-               "\n";
+               net::CommentText(lease.pod_namespace + "/" + lease.pod_name) + "\" -j " +
+               ChainOf(lease) + "\n";
     }
   }
   return out + rules;
@@ -114,15 +115,6 @@ bool HasHostPorts(const Lease& lease, net::IpFamily family) {
   return PodAddressOf(lease, family) != nullptr &&
          std::any_of(lease.ports.begin(), lease.ports.end(),
                      [family](const PortMapping& port) { return AppliesTo(port, family); });
-}
-
-std::string CommentText(std::string_view text) {
-  std::string clean;
-  for (char c : text.substr(0, 200)) {
-    bool plain = c > ' ' && c < 127 && c != '"' && c != '\\' && c != '\'';
-    clean += plain ? c : '_';
-  }
-  return clean;
 }
 
 std::string PlanNodeRules(const NodeRulesSpec& spec, const std::vector<Lease>& leases,

@@ -45,7 +45,4 @@ std::string PlanHostPorts(const NodeRulesSpec& spec, const std::vector<Lease>& l
 // Whether the pod has host ports in the family.
 bool HasHostPorts(const Lease& lease, net::IpFamily family);
 
-// A text as an argument of --comment: without quotes, controls and what exceeds 200 bytes.
-std::string CommentText(std::string_view text);
-
 }  // namespace skiff::cni

@@ -51,6 +51,12 @@ TEST(FakeIptables, RefusesWhatTheKernelRefuses) {
   EXPECT_THAT(iptables.Chains(kV4, "nat"), ElementsAre());
 }
 
+TEST(Iptables, CommentsCannotBreakOut) {
+  EXPECT_EQ(CommentText("ns/web:http -> 10.0.0.1:80"), "ns/web:http -> 10.0.0.1:80");
+  EXPECT_EQ(CommentText("a\" -j ACCEPT\n-A x\\'\xff"), "a_ -j ACCEPT_-A x___");
+  EXPECT_EQ(CommentText(std::string(500, 'a')).size(), 200u);
+}
+
 TEST(FakeIptables, SavesWhatRestoreReads) {
   FakeIptables iptables, other;
   ASSERT_TRUE(iptables

@@ -151,27 +151,39 @@ Result<std::vector<std::string>> MissingJumps(Iptables& iptables, IpFamily famil
 }
 
 Result<> RemoveChains(Iptables& iptables, IpFamily family, std::string_view table,
-                      std::string_view prefix) {
+                      const std::function<bool(std::string_view chain)>& ours) {
   std::string saved = TRY(iptables.Save(family, table));
-  const std::string own_chain = ":" + std::string(prefix), own_rule = "-A " + std::string(prefix);
-  const std::string jump = " -j " + std::string(prefix);
   std::string jumps, flushes, deletes;
   for (std::string_view rest = saved; !rest.empty();) {
     size_t end = std::min(rest.find('\n'), rest.size());
     std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (line.starts_with(own_chain)) {
+    if (line.starts_with(':')) {
       std::string chain(line.substr(1, line.find(' ') - 1));
+      if (!ours(chain)) continue;
       flushes += ":" + chain + " - [0:0]\n";
       deletes += "-X " + chain + "\n";
-    } else if (line.starts_with("-A ") && !line.starts_with(own_rule) &&
-               line.find(jump) != std::string_view::npos) {
-      jumps += "-D" + std::string(line.substr(2)) + "\n";
+    } else if (line.starts_with("-A ")) {
+      std::string_view chain = line.substr(3, line.find(' ', 3) - 3);
+      size_t jump = line.rfind(" -j ");
+      if (jump == std::string_view::npos || ours(chain)) continue;
+      std::string_view target = line.substr(jump + 4);
+      if (ours(target.substr(0, target.find(' '))))
+        jumps += "-D" + std::string(line.substr(2)) + "\n";
     }
   }
   if (deletes.empty()) return {};
   return iptables.Restore(family,
                           "*" + std::string(table) + "\n" + jumps + flushes + deletes + "COMMIT\n");
+}
+
+std::string CommentText(std::string_view text) {
+  std::string clean;
+  for (char c : text.substr(0, 200)) {
+    bool plain = c >= ' ' && c < 127 && c != '"' && c != '\\' && c != '\'';
+    clean += plain ? c : '_';
+  }
+  return clean;
 }
 
 }  // namespace skiff::net

@@ -6,6 +6,7 @@
 // model of them.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -80,9 +81,13 @@ Result<std::vector<std::string>> MissingJumps(Iptables& iptables, IpFamily famil
                                               std::string_view table,
                                               const std::vector<std::string>& jumps);
 
-// Deletes the table's chains whose names begin with the prefix, and the jumps to them from other
-// chains. Succeeds when there are none.
+// Deletes the table's chains that are ours, and the jumps to them from other chains. Succeeds when
+// there are none.
 Result<> RemoveChains(Iptables& iptables, IpFamily family, std::string_view table,
-                      std::string_view prefix);
+                      const std::function<bool(std::string_view chain)>& ours);
+
+// A text as it may stand between the quotes of --comment "": without quotes, controls and what
+// exceeds 200 bytes (xt_comment holds 255).
+std::string CommentText(std::string_view text);
 
 }  // namespace skiff::net

@@ -1,0 +1,479 @@
+#include "agent/proxy/proxy.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "agent/proxy/flows.h"
+#include "agent/proxy/model.h"
+#include "agent/proxy/plan.h"
+#include "agent/proxy/rule_set.h"
+#include "base/log.h"
+#include "base/net/conntrack.h"
+#include "base/net/iptables.h"
+#include "base/net/netns.h"
+#include "base/net/rtnl.h"
+#include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/discovery/v1/discovery.pb.h"
+
+namespace skiff::agent::proxy {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+constexpr net::IpFamily kFamilies[] = {net::IpFamily::kV4, net::IpFamily::kV6};
+
+// Changes wait this long for others to go with them; longer where writing takes long, so that the
+// machine is not busy with rules more than half of the time.
+constexpr nanoseconds kShortestBatch = milliseconds(3);
+constexpr nanoseconds kLongestBatch = seconds(1);
+constexpr nanoseconds kFirstRetry = milliseconds(500);
+constexpr nanoseconds kLongestRetry = seconds(30);
+constexpr nanoseconds kFlushCheck = seconds(30);
+constexpr nanoseconds kFullSync = std::chrono::hours(1);
+
+// Chains that always have rules: where these are missing or empty, somebody removed them. Unlike
+// the canary chain they also tell "iptables -F" without "-X".
+constexpr std::pair<const char*, const char*> kFlushWitnesses[] = {{"nat", "KUBE-POSTROUTING"},
+                                                                   {"filter", "KUBE-FORWARD"}};
+
+PlanContext MakeContext(const Config& config, net::IpFamily family) {
+  char mark[16];
+  snprintf(mark, sizeof mark, "0x%x", 1u << config.masquerade_bit);
+  PlanContext context{.family = family,
+                      .masquerade_all = config.masquerade_all,
+                      .mark = mark,
+                      .nodeport_addresses = config.nodeport_addresses,
+                      .localhost_nodeports = config.localhost_nodeports};
+  for (const net::IpPrefix& cidr : config.cluster_cidrs) {
+    if (cidr.family() == family) context.cluster_cidr = cidr;
+  }
+  return context;
+}
+
+}  // namespace
+
+// All but the constructor, GetStatus and destruction happens on the strand.
+class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(Config config, Deps deps) : config_(std::move(config)), deps_(deps), strand_(deps.blocking) {
+    for (net::IpFamily family : kFamilies) {
+      if (deps_.iptables.Supports(family)) families_.emplace_back(MakeContext(config_, family));
+    }
+  }
+
+  // Runs the work on the strand, if the proxy is still wanted then.
+  template <class Work>
+  void Post(Work work) {
+    strand_.Post([self = weak_from_this(), work = std::move(work)] {
+      if (auto impl = self.lock(); impl && !impl->stopped_) work(*impl);
+    });
+  }
+  template <class Work>
+  Executor::TimerId PostAfter(nanoseconds delay, Work work) {
+    return strand_.PostAfter(delay, [self = weak_from_this(), work = std::move(work)] {
+      if (auto impl = self.lock(); impl && !impl->stopped_) work(*impl);
+    });
+  }
+  // Waits for what runs; nothing runs afterwards.
+  void Stop() {
+    std::lock_guard lock(running_);
+    stopped_ = true;
+  }
+
+  void BeginReplace() {
+    replacing_ = true;
+    seen_services_.clear();
+    seen_slices_.clear();
+  }
+  void SyncDone();
+  void SetService(const ObjectKey& key, std::optional<Service> service);
+  void SetSlice(const ObjectKey& key, std::optional<Slice> slice);
+  void WhenSynced(Closure done) {
+    if (started_ && dirty_.empty() && !full_sync_due_) return done();
+    waiting_.push_back(std::move(done));
+  }
+  Status GetStatus() const {
+    std::lock_guard lock(status_mutex_);
+    return status_;
+  }
+  const std::string& node_name() const { return config_.node_name; }
+
+ private:
+  void MarkDirty(const ObjectKey& service) {
+    dirty_.insert(service);
+    Schedule();
+  }
+  void Schedule();
+  void RunSync();
+  Result<> Sync();
+  Result<> WriteChanges(const RuleSet& rules, const std::vector<Change>& changes);
+  Result<ExistingRules> WriteAll(const RuleSet& rules);
+  void FlushStaleFlows(const UdpTargets& targets);
+  void DropUnseen();
+  std::shared_ptr<const ServiceState> MakeState(const ObjectKey& key) const;
+  std::vector<Change> CollectChanges();
+  void Count(const std::vector<Change>& changes, bool full);
+  void CheckForFlush();
+  void WatchOver();
+
+  const Config config_;
+  const Deps deps_;
+  Strand strand_;
+  std::vector<RuleSet> families_;
+  std::mutex running_;  // held while a write runs, so that Stop can wait for it
+  std::atomic<bool> stopped_ = false;
+
+  // What was told.
+  std::map<ObjectKey, Service> services_;
+  std::map<ObjectKey, Slice> slices_;
+  std::map<ObjectKey, std::set<ObjectKey>> slices_of_;
+  bool replacing_ = false;
+  std::set<ObjectKey> seen_services_, seen_slices_;
+
+  // What is in force, and what is to be.
+  bool started_ = false;
+  States applied_;
+  std::set<ObjectKey> dirty_;
+  bool full_sync_due_ = true;
+  Executor::TimerId timer_ = 0;
+  nanoseconds retry_{0};          // of the last write that failed, or 0
+  nanoseconds last_duration_{0};  // of the last write
+  SteadyTime last_full_{};
+  std::vector<Closure> waiting_;
+
+  mutable std::mutex status_mutex_;
+  Status status_;
+};
+
+void ServiceProxy::Impl::SetService(const ObjectKey& key, std::optional<Service> service) {
+  if (replacing_) seen_services_.insert(key);
+  auto found = services_.find(key);
+  if (!service) {
+    if (found == services_.end()) return;
+    services_.erase(found);
+  } else if (found == services_.end()) {
+    services_.emplace(key, *std::move(service));
+  } else if (found->second == *service) {
+    return;
+  } else {
+    found->second = *std::move(service);
+  }
+  MarkDirty(key);
+}
+
+void ServiceProxy::Impl::SetSlice(const ObjectKey& key, std::optional<Slice> slice) {
+  if (replacing_) seen_slices_.insert(key);
+  auto found = slices_.find(key);
+  if (found != slices_.end()) {
+    if (slice && found->second == *slice) return;
+    ObjectKey former = found->second.service;
+    auto index = slices_of_.find(former);
+    index->second.erase(key);
+    if (index->second.empty()) slices_of_.erase(index);
+    slices_.erase(found);
+    MarkDirty(former);
+  }
+  if (!slice) return;
+  slices_of_[slice->service].insert(key);
+  MarkDirty(slice->service);
+  slices_.emplace(key, *std::move(slice));
+}
+
+void ServiceProxy::Impl::DropUnseen() {
+  std::vector<ObjectKey> gone;
+  for (const auto& [key, service] : services_) {
+    if (!seen_services_.contains(key)) gone.push_back(key);
+  }
+  for (const ObjectKey& key : std::exchange(gone, {})) SetService(key, std::nullopt);
+  for (const auto& [key, slice] : slices_) {
+    if (!seen_slices_.contains(key)) gone.push_back(key);
+  }
+  for (const ObjectKey& key : gone) SetSlice(key, std::nullopt);
+}
+
+void ServiceProxy::Impl::SyncDone() {
+  if (std::exchange(replacing_, false)) DropUnseen();
+  seen_services_.clear();
+  seen_slices_.clear();
+  if (started_) return;
+  started_ = true;
+  WatchOver();
+  Schedule();
+}
+
+void ServiceProxy::Impl::Schedule() {
+  if (!started_ || timer_ != 0) return;
+  {
+    std::lock_guard lock(status_mutex_);
+    status_.synced = false;
+  }
+  nanoseconds delay =
+      retry_ != nanoseconds(0) ? retry_ : std::clamp(last_duration_, kShortestBatch, kLongestBatch);
+  timer_ = PostAfter(delay, [](Impl& impl) {
+    impl.timer_ = 0;
+    impl.RunSync();
+  });
+}
+
+std::shared_ptr<const ServiceState> ServiceProxy::Impl::MakeState(const ObjectKey& key) const {
+  auto service = services_.find(key);
+  if (service == services_.end()) return nullptr;
+  auto state = std::make_shared<ServiceState>();
+  state->service = service->second;
+  auto slices = slices_of_.find(key);
+  if (slices == slices_of_.end()) return state;
+  for (const ObjectKey& slice : slices->second) {
+    for (const auto& [port, endpoints] : slices_.at(slice).endpoints) {
+      auto& all = state->endpoints[port];
+      all.insert(all.end(), endpoints.begin(), endpoints.end());
+    }
+  }
+  for (auto& [port, endpoints] : state->endpoints) std::sort(endpoints.begin(), endpoints.end());
+  return state;
+}
+
+std::vector<Change> ServiceProxy::Impl::CollectChanges() {
+  std::vector<Change> changes;
+  for (const ObjectKey& key : dirty_) {
+    auto applied = applied_.find(key);
+    Change change{.key = key,
+                  .before = applied == applied_.end() ? nullptr : applied->second,
+                  .after = MakeState(key)};
+    bool same = change.before == nullptr || change.after == nullptr
+                    ? change.before == change.after
+                    : *change.before == *change.after;
+    if (!same) changes.push_back(std::move(change));
+  }
+  return changes;
+}
+
+void ServiceProxy::Impl::RunSync() {
+  std::lock_guard running(running_);
+  if (stopped_) return;
+  SteadyTime start = strand_.clock().Now();
+  Result<> result = Sync();
+  last_duration_ = strand_.clock().Now() - start;
+  if (!result.ok()) {
+    // What is in force is not known any more; everything is written again.
+    full_sync_due_ = true;
+    retry_ = std::clamp(retry_ * 2, kFirstRetry, kLongestRetry);
+    log::Warning("service rules not written, retrying",
+                 {{"error", result.error()}, {"retry_ms", retry_ / milliseconds(1)}});
+  } else {
+    retry_ = nanoseconds(0);
+  }
+  {
+    std::lock_guard lock(status_mutex_);
+    status_.last_duration = last_duration_;
+    status_.synced = result.ok();
+    status_.last_error.reset();
+    if (!result.ok()) status_.last_error = result.error();
+  }
+  if (!result.ok()) return Schedule();
+  for (Closure& done : std::exchange(waiting_, {})) done();
+}
+
+Result<ExistingRules> ServiceProxy::Impl::WriteAll(const RuleSet& rules) {
+  net::IpFamily family = rules.context().family;
+  ExistingRules existing = ParseExisting(TRY(deps_.iptables.Save(family, "nat")));
+  auto nat = TRY(net::MissingJumps(deps_.iptables, family, "nat", NatJumps()));
+  auto filter = TRY(net::MissingJumps(deps_.iptables, family, "filter", FilterJumps()));
+  TRY(deps_.iptables.Restore(family, rules.PlanAll(applied_, existing, nat, filter)));
+  return existing;
+}
+
+Result<> ServiceProxy::Impl::WriteChanges(const RuleSet& rules,
+                                          const std::vector<Change>& changes) {
+  std::string payload = rules.PlanChanges(changes, applied_);
+  if (payload.empty()) return {};
+  return deps_.iptables.Restore(rules.context().family, payload);
+}
+
+Result<> ServiceProxy::Impl::Sync() {
+  const bool full = full_sync_due_;
+  std::vector<Change> changes = CollectChanges();
+  dirty_.clear();
+  UdpTargets targets;
+  for (const Change& change : changes) {
+    if (CanLeaveStaleFlows(change.before.get(), change.after.get())) {
+      if (change.before) targets.AddFormer(*change.before);
+      if (change.after) targets.AddCurrent(*change.after);
+    }
+    if (change.after) {
+      applied_[change.key] = change.after;
+    } else {
+      applied_.erase(change.key);
+    }
+  }
+  for (const RuleSet& rules : families_) {
+    if (full) {
+      targets.AddFormer(TRY(WriteAll(rules)));
+    } else {
+      TRY(WriteChanges(rules, changes));
+    }
+  }
+  if (full) {
+    full_sync_due_ = false;
+    last_full_ = strand_.clock().Now();
+    for (const auto& [key, state] : applied_) targets.AddCurrent(*state);
+  }
+  Count(changes, full);
+  FlushStaleFlows(targets);
+  return {};
+}
+
+// By difference, except after a full write: planning everything would cost more than the change
+// did.
+void ServiceProxy::Impl::Count(const std::vector<Change>& changes, bool full) {
+  uint64_t rules_count = 0, services = 0, endpoints = 0;
+  auto add = [&](const ObjectKey& key, const ServiceState* state, bool gone) {
+    if (state == nullptr) return;
+    auto signed_count = [gone](size_t count) { return gone ? -uint64_t{count} : uint64_t{count}; };
+    for (const RuleSet& rules : families_)
+      rules_count += signed_count(rules.CountRules(key, state));
+    services += signed_count(state->service.ports.size());
+    for (const auto& [port, some] : state->endpoints) endpoints += signed_count(some.size());
+  };
+  if (full) {
+    for (const auto& [key, state] : applied_) add(key, state.get(), /*gone=*/false);
+  } else {
+    for (const Change& change : changes) {
+      add(change.key, change.before.get(), /*gone=*/true);
+      add(change.key, change.after.get(), /*gone=*/false);
+    }
+  }
+  std::lock_guard lock(status_mutex_);
+  ++status_.syncs;
+  if (full) {
+    ++status_.full_syncs;
+    status_.rules = status_.services = status_.endpoints = 0;
+  }
+  status_.rules += rules_count;
+  status_.services += services;
+  status_.endpoints += endpoints;
+}
+
+// A failure here leaves old connections where they were and does not undo the rules.
+void ServiceProxy::Impl::FlushStaleFlows(const UdpTargets& targets) {
+  for (net::IpFamily family : kFamilies) {
+    if (targets.Empty(family)) continue;
+    std::set<net::IpAddress> local;
+    if (targets.HasNodePorts()) {
+      auto rtnl = net::Rtnl::Open();
+      auto addresses = rtnl.ok() ? rtnl->ListAddresses(family)
+                                 : Result<std::vector<net::LinkAddress>>(rtnl.error());
+      if (addresses.ok()) {
+        for (const net::LinkAddress& address : *addresses) local.insert(address.address);
+      }
+    }
+    auto flows = deps_.conntrack.List(family, net::kProtocolUdp, [&](const net::Flow& flow) {
+      return targets.IsStale(flow, local);
+    });
+    Result<> result = flows.ok() ? Result<>() : Result<>(flows.error());
+    uint64_t deleted = 0;
+    for (size_t i = 0; result.ok() && i < flows->size(); ++i, ++deleted) {
+      result = deps_.conntrack.Delete((*flows)[i]);
+    }
+    if (!result.ok()) {
+      log::Warning("stale UDP connections kept, going on", {{"error", result.error()}});
+    }
+    std::lock_guard lock(status_mutex_);
+    status_.stale_flows_deleted += deleted;
+  }
+}
+
+// Another program may have emptied the tables ("iptables -F", a firewall's reload).
+void ServiceProxy::Impl::CheckForFlush() {
+  std::lock_guard running(running_);
+  if (stopped_ || full_sync_due_) return;
+  bool due = strand_.clock().Now() - last_full_ >= kFullSync;
+  for (const RuleSet& rules : families_) {
+    for (const auto& [table, chain] : kFlushWitnesses) {
+      auto found = deps_.iptables.ListChain(rules.context().family, table, chain);
+      bool gone = found.ok() ? found->empty() : found.error().code() == Code::kNotFound;
+      if (gone) log::Warning("service rules were removed, writing them again", {{"table", table}});
+      due |= gone;
+    }
+  }
+  if (due) {
+    full_sync_due_ = true;
+    Schedule();
+  }
+}
+
+void ServiceProxy::Impl::WatchOver() {
+  PostAfter(kFlushCheck, [](Impl& impl) {
+    impl.CheckForFlush();
+    impl.WatchOver();
+  });
+}
+
+Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps deps) {
+  if (config.masquerade_bit < 0 || config.masquerade_bit > 31) {
+    return Error(Code::kInvalidArgument, "the masquerade bit is 0 to 31");
+  }
+  if (config.localhost_nodeports && deps.iptables.Supports(net::IpFamily::kV4)) {
+    TRY(net::WriteNetSysctl("ipv4/conf/all/route_localnet", "1", config.sysctl_root)
+            .With("let node ports answer on 127.0.0.1"));
+  }
+  return std::unique_ptr<ServiceProxy>(
+      new ServiceProxy(std::make_shared<Impl>(std::move(config), deps)));
+}
+
+ServiceProxy::ServiceProxy(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ServiceProxy::~ServiceProxy() { impl_->Stop(); }
+
+void ServiceProxy::BeginReplace() {
+  impl_->Post([](Impl& impl) { impl.BeginReplace(); });
+}
+
+void ServiceProxy::SyncDone() {
+  impl_->Post([](Impl& impl) { impl.SyncDone(); });
+}
+
+void ServiceProxy::SetService(const k8s::core::v1::Service& service) {
+  ObjectKey key{service.metadata().namespace_(), service.metadata().name()};
+  impl_->Post([key = std::move(key), translated = TranslateService(service)](Impl& impl) {
+    impl.SetService(key, translated);
+  });
+}
+
+void ServiceProxy::DeleteService(std::string_view name_space, std::string_view name) {
+  impl_->Post([key = ObjectKey{std::string(name_space), std::string(name)}](Impl& impl) {
+    impl.SetService(key, std::nullopt);
+  });
+}
+
+void ServiceProxy::SetEndpointSlice(const k8s::discovery::v1::EndpointSlice& slice) {
+  ObjectKey key{slice.metadata().namespace_(), slice.metadata().name()};
+  impl_->Post([key = std::move(key), translated = TranslateSlice(slice, impl_->node_name())](
+                  Impl& impl) { impl.SetSlice(key, translated); });
+}
+
+void ServiceProxy::DeleteEndpointSlice(std::string_view name_space, std::string_view name) {
+  impl_->Post([key = ObjectKey{std::string(name_space), std::string(name)}](Impl& impl) {
+    impl.SetSlice(key, std::nullopt);
+  });
+}
+
+Status ServiceProxy::GetStatus() const { return impl_->GetStatus(); }
+
+void ServiceProxy::WhenSynced(Closure done) {
+  impl_->Post([done = std::move(done)](Impl& impl) { impl.WhenSynced(done); });
+}
+
+Result<> RemoveAllRules(net::Iptables& iptables) {
+  for (net::IpFamily family : kFamilies) {
+    if (!iptables.Supports(family)) continue;
+    TRY(net::RemoveChains(iptables, family, "nat", IsProxyChain));
+    TRY(net::RemoveChains(iptables, family, "filter", IsProxyChain));
+  }
+  return {};
+}
+
+}  // namespace skiff::agent::proxy
