@@ -1,0 +1,218 @@
+#include "control-plane/controllers/endpoints_controllers.h"
+
+#include <unordered_set>
+
+#include "control-plane/controllers/endpoint_plan.h"
+#include "control-plane/controllers/framework/event_recorder.h"
+#include "control-plane/controllers/framework/objects.h"
+#include "proto/codec/selector.h"
+#include "proto/k8s/core/v1/node.pb.h"
+#include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/discovery/v1/discovery.pb.h"
+
+namespace skiff::cp {
+namespace {
+
+using k8s::core::v1::Endpoints;
+using k8s::core::v1::Node;
+using k8s::core::v1::Pod;
+using k8s::core::v1::Service;
+using k8s::discovery::v1::EndpointSlice;
+
+constexpr char kZoneLabel[] = "topology.kubernetes.io/zone";
+
+// What both have in common: a Service is looked at again when it or one of its pods changes.
+class ServiceController : public Controller {
+ protected:
+  ServiceController(std::string name, Client& client, Executor& executor)
+      : Controller(std::move(name), client, executor),
+        services_(client, strand_),
+        pods_(client, strand_) {
+    services_by_namespace_ = services_.AddIndex(
+        [](const Service& service) { return std::vector{service.metadata().namespace_()}; });
+    pods_by_namespace_ =
+        pods_.AddIndex([](const Pod& pod) { return std::vector{pod.metadata().namespace_()}; });
+    Observe<Service>(services_, [this](const ServicePtr& before, const ServicePtr& now) {
+      queue_.Add(KeyOf((now ? now : before)->metadata()));
+    });
+    Observe<Pod>(pods_, [this](const PodPtr& before, const PodPtr& now) {
+      if (before) AddServices(*before);
+      if (now) AddServices(*now);
+    });
+  }
+
+  std::vector<PodPtr> PodsOf(const Service& service) const {
+    codec::LabelSelector selector = codec::LabelSelector::FromSet(service.spec().selector());
+    std::vector<PodPtr> pods = pods_.ByIndex(pods_by_namespace_, service.metadata().namespace_());
+    std::erase_if(pods,
+                  [&](const PodPtr& pod) { return !selector.Matches(pod->metadata().labels()); });
+    return pods;
+  }
+
+  Informer<Service> services_;
+  Informer<Pod> pods_;
+
+ private:
+  void AddServices(const Pod& pod) {
+    for (const ServicePtr& service :
+         services_.ByIndex(services_by_namespace_, pod.metadata().namespace_())) {
+      if (HasManagedEndpoints(*service) && codec::LabelSelector::FromSet(service->spec().selector())
+                                               .Matches(pod.metadata().labels())) {
+        queue_.Add(KeyOf(service->metadata()));
+      }
+    }
+  }
+  int services_by_namespace_ = 0;
+  int pods_by_namespace_ = 0;
+};
+
+class EndpointSliceController : public ServiceController {
+ public:
+  EndpointSliceController(Client& client, Executor& executor)
+      : ServiceController("endpointslice", client, executor),
+        events_(client, executor, "endpoint-slice-controller"),
+        slices_(client, strand_),
+        nodes_(client, strand_) {
+    slices_by_service_ =
+        slices_.AddIndex([](const EndpointSlice& slice) { return std::vector{ServiceKey(slice)}; });
+    Observe<EndpointSlice>(slices_, [this](const SlicePtr& before, const SlicePtr& now) {
+      if (before) AddService(*before);
+      if (now) AddService(*now);
+      if (!now) deleted_.erase(before->metadata().uid());
+    });
+    // Zones are looked up when a Service is; a node seldom changes its zone.
+    Observe<Node>(nodes_, [](const auto&, const auto&) {});
+  }
+
+ protected:
+  Result<> Sync(const std::string& key) override {
+    ServicePtr service = services_.Find(key);
+    // Without the Service its slices go by their owner reference.
+    if (!service || !HasManagedEndpoints(*service) || IsBeingDeleted(service->metadata())) {
+      return {};
+    }
+    std::vector<SlicePtr> existing = slices_.ByIndex(slices_by_service_, key);
+    std::erase_if(existing, [this](const SlicePtr& slice) {
+      return deleted_.contains(slice->metadata().uid());
+    });
+    SliceChanges changes = PlanSlices(
+        *service, PodsOf(*service), [this](const std::string& node) { return Zone(node); },
+        existing);
+    Result<> result = Apply(changes);
+    if (!result.ok() && result.error().code() != Code::kConflict) {
+      events_.Warning(
+          *service, "FailedToUpdateEndpointSlices",
+          "Error updating Endpoint Slices for Service " + key + ": " + result.error().message());
+    }
+    return result;
+  }
+
+ private:
+  // "" for slices that are not ours.
+  static std::string ServiceKey(const EndpointSlice& slice) {
+    const auto& labels = slice.metadata().labels();
+    auto manager = labels.find(kManagedByLabel);
+    auto service = labels.find(kServiceNameLabel);
+    if (manager == labels.end() || manager->second != kSliceManager || service == labels.end()) {
+      return {};
+    }
+    return JoinKey(slice.metadata().namespace_(), service->second);
+  }
+
+  void AddService(const EndpointSlice& slice) {
+    std::string key = ServiceKey(slice);
+    if (!key.empty()) queue_.Add(key);
+  }
+
+  std::string Zone(const std::string& node) const {
+    std::shared_ptr<const Node> found = nodes_.Find(node);
+    if (!found) return {};
+    auto zone = found->metadata().labels().find(kZoneLabel);
+    return zone == found->metadata().labels().end() ? std::string() : zone->second;
+  }
+
+  Result<> Apply(const SliceChanges& changes) {
+    for (const EndpointSlice& slice : changes.create) slices_.Assume(TRY(client_.Create(slice)));
+    for (const EndpointSlice& slice : changes.update) slices_.Assume(TRY(client_.Update(slice)));
+    for (const SlicePtr& slice : changes.remove) {
+      const auto& meta = slice->metadata();
+      auto removed =
+          client_.Delete<EndpointSlice>(meta.namespace_(), meta.name(), {.uid = meta.uid()});
+      if (!removed.ok() && removed.error().code() != Code::kNotFound) return removed.error();
+      deleted_.insert(meta.uid());
+    }
+    return {};
+  }
+
+  EventRecorder events_;
+  Informer<EndpointSlice> slices_;
+  Informer<Node> nodes_;
+  int slices_by_service_ = 0;
+  std::unordered_set<std::string> deleted_;  // by uid, until the cache shows it
+};
+
+class EndpointsController : public ServiceController {
+ public:
+  EndpointsController(Client& client, Executor& executor)
+      : ServiceController("endpoints", client, executor),
+        events_(client, executor, "endpoint-controller"),
+        endpoints_(client, strand_) {
+    // Not if there is no Service: somebody may be about to make one without a selector.
+    Observe<Endpoints>(endpoints_, [this](const auto& before, const auto& now) {
+      std::string key = KeyOf((now ? now : before)->metadata());
+      if (services_.Find(key)) queue_.Add(key);
+    });
+  }
+
+ protected:
+  // Some may be left over from Services that went while nobody watched.
+  void OnReady() override {
+    for (const auto& endpoints : endpoints_.All()) queue_.Add(KeyOf(endpoints->metadata()));
+  }
+
+  Result<> Sync(const std::string& key) override {
+    std::shared_ptr<const Endpoints> existing = endpoints_.Find(key);
+    ServicePtr service = services_.Find(key);
+    if (!service) return existing ? Remove(*existing) : Result<>();
+    if (!HasManagedEndpoints(*service) || IsBeingDeleted(service->metadata())) return {};
+    Endpoints wanted = PlanEndpoints(*service, PodsOf(*service), existing.get());
+    if (existing && Equal(wanted, *existing)) return {};
+    auto stored = existing ? client_.Update(wanted) : client_.Create(wanted);
+    if (!stored.ok()) {
+      if (stored.error().code() != Code::kConflict) {
+        events_.Warning(*service, existing ? "FailedToUpdateEndpoint" : "FailedToCreateEndpoint",
+                        std::string("Failed to ") + (existing ? "update" : "create") +
+                            " endpoint " + key + ": " + stored.error().message());
+      }
+      return stored.error();
+    }
+    endpoints_.Assume(*stored);
+    return {};
+  }
+
+ private:
+  // They have no owner reference: their name is what ties them to the Service.
+  Result<> Remove(const Endpoints& endpoints) {
+    const auto& meta = endpoints.metadata();
+    if (meta.annotations().contains("control-plane.alpha.kubernetes.io/leader")) return {};
+    auto removed = client_.Delete<Endpoints>(meta.namespace_(), meta.name(), {.uid = meta.uid()});
+    if (!removed.ok() && removed.error().code() != Code::kNotFound) return removed.error();
+    return {};
+  }
+
+  EventRecorder events_;
+  Informer<Endpoints> endpoints_;
+};
+
+}  // namespace
+
+std::shared_ptr<Controller> MakeEndpointSliceController(Client& client, Executor& executor) {
+  return std::make_shared<EndpointSliceController>(client, executor);
+}
+
+std::shared_ptr<Controller> MakeEndpointsController(Client& client, Executor& executor) {
+  return std::make_shared<EndpointsController>(client, executor);
+}
+
+}  // namespace skiff::cp
