@@ -31,6 +31,7 @@ struct RuntimeConfig {
   std::string netns_dir = "/run/skiff/netns";     // where network namespaces are pinned
   std::string binary_dir = "/usr/libexec/skiff";  // skiff-shim, skiff-init, skiff-pause
   std::string default_cgroup_parent = "/skiff";   // of sandboxes that name none
+  bool force_fallbacks = false;  // for tests: use the ways for older kernels where there are two
 };
 
 // How a container's (or an exec's) process ended.

@@ -71,7 +71,7 @@ void PauseProcess::OnEnded(ExitStatus status) {
   shim_.AfterEnd();
 }
 
-PodContainer::PodContainer(Shim& shim, CreateContainer request, uint32_t number)
+PodContainer::PodContainer(Shim& shim, CreateContainerRequest request, uint32_t number)
     : shim_(shim),
       request_(std::move(request)),
       create_request_(number),

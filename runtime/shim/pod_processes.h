@@ -37,7 +37,7 @@ class PauseProcess : public LaunchedProcess::Owner {
 
 class PodContainer : public LaunchedProcess::Owner {
  public:
-  PodContainer(Shim& shim, CreateContainer request, uint32_t number);
+  PodContainer(Shim& shim, CreateContainerRequest request, uint32_t number);
   // namespaces: a pidfd of pause.
   Result<> Start(int spec, int namespaces, PidNamespace pid_namespace);
 
@@ -64,7 +64,7 @@ class PodContainer : public LaunchedProcess::Owner {
   bool OutOfMemory() const;
 
   Shim& shim_;
-  const CreateContainer request_;
+  const CreateContainerRequest request_;
   std::optional<uint32_t> create_request_;
   std::optional<uint32_t> start_request_;
   bool ready_ = false;

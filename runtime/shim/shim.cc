@@ -105,7 +105,7 @@ Result<> Shim::Dispatch(Message& message) {
     case kReopenLog:
     case kForgetContainer: return HandleContainerRef(message);
     case kSignalContainer: {
-      auto body = TRY(Decode<SignalContainer>(message.body));
+      auto body = TRY(Decode<SignalContainerRequest>(message.body));
       PodContainer* container = TRY(Need(body.id));
       TRY(container->process().Signal(body.signal));
       break;
@@ -150,7 +150,7 @@ Result<> Shim::HandleStartPause(Message& message) {
 }
 
 Result<> Shim::HandleCreateContainer(Message& message) {
-  auto body = TRY(Decode<CreateContainer>(message.body));
+  auto body = TRY(Decode<CreateContainerRequest>(message.body));
   if (message.fds.size() != 1) return Error(Code::kInvalidArgument, "no spec");
   if (!pause_ || !pause_->running()) return Error(Code::kFailedPrecondition, "pause does not run");
   if (Find(body.id) != nullptr) return Error(Code::kAlreadyExists, "container exists");

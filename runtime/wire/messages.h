@@ -22,18 +22,18 @@ constexpr int kShimInitFd = 5;     // the program skiff-init
 constexpr int kShimPauseFd = 6;    // the program skiff-pause
 
 enum ShimMessage : uint16_t {
-  // Requests                 body                fds            reply
-  kHello = 1,             // ShimHello           -              kContainerState*, kHelloReply
-  kStartPause = 2,        // StartPause          spec           kStarted
-  kCreateContainer = 3,   // CreateContainer     spec           kStarted
-  kStartContainer = 4,    // ContainerRef        -              kDone
-  kSignalContainer = 5,   // SignalContainer     -              kDone
-  kStartExec = 6,         // StartExec           spec[,0,1,2]   kStarted [terminal]
-  kAttach = 7,            // Attach              as it says     kDone
-  kResizeTerminal = 8,    // ResizeTerminal      -              kDone
-  kReopenLog = 9,         // ContainerRef        -              kDone
-  kForgetContainer = 10,  // ContainerRef        -              kDone; an exited container
-  kShutdown = 11,         // ContainerRef ("")   -              kDone; kills all, then exits
+  // Requests             body                    fds             reply
+  kHello = 1,             // ShimHello                -               kContainerState*, kHelloReply
+  kStartPause = 2,        // StartPause               spec            kStarted
+  kCreateContainer = 3,   // CreateContainerRequest   spec            kStarted
+  kStartContainer = 4,    // ContainerRef             -               kDone
+  kSignalContainer = 5,   // SignalContainerRequest   -               kDone
+  kStartExec = 6,         // StartExec                spec[,0,1,2]    kStarted [terminal]
+  kAttach = 7,            // AttachRequest            as it says      kDone
+  kResizeTerminal = 8,    // ResizeTerminalRequest    -               kDone
+  kReopenLog = 9,         // ContainerRef             -               kDone
+  kForgetContainer = 10,  // ContainerRef             -               kDone; an exited container
+  kShutdown = 11,         // ContainerRef ("")        -               kDone; kills all, then exits
 
   // Replies
   kDone = 32,
@@ -76,7 +76,7 @@ void Describe(A& archive, StartPause& m) {
   archive(m.new_pid_namespace, m.kill_file, m.exit_record_path);
 }
 
-struct CreateContainer {
+struct CreateContainerRequest {
   std::string id;
   NamespaceMode pid = NamespaceMode::kContainer;
   std::string target_id;
@@ -90,7 +90,7 @@ struct CreateContainer {
   std::string exit_record_path;
 };
 template <class A>
-void Describe(A& archive, CreateContainer& m) {
+void Describe(A& archive, CreateContainerRequest& m) {
   archive(m.id, m.pid, m.target_id, m.terminal, m.stdin_open, m.stdin_once, m.log, m.kill_file,
           m.procs_file, m.oom_counter_file, m.exit_record_path);
 }
@@ -103,12 +103,12 @@ void Describe(A& archive, ContainerRef& m) {
   archive(m.id);
 }
 
-struct SignalContainer {
+struct SignalContainerRequest {
   std::string id;
   int32_t signal = 0;
 };
 template <class A>
-void Describe(A& archive, SignalContainer& m) {
+void Describe(A& archive, SignalContainerRequest& m) {
   archive(m.id, m.signal);
 }
 

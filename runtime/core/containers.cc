@@ -1,0 +1,296 @@
+// Containers: record, layer, cgroup, launch.
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "runtime/core/runtime_impl.h"
+#include "runtime/launch/sequence.h"
+#include "runtime/linux/devices.h"
+#include "runtime/linux/kill.h"
+#include "runtime/linux/mountinfo.h"
+#include "runtime/linux/seccomp.h"
+
+namespace skiff::runtime {
+namespace {
+
+constexpr std::chrono::seconds kKillPatience{20};
+
+}  // namespace
+
+ContainerStatus RuntimeImpl::StatusOf(const ContainerEntry& container) const {
+  return {.spec = container.record.spec,
+          .state = container.state,
+          .created = container.record.created,
+          .started = container.started,
+          .exit = container.exit,
+          .pid = container.pid,
+          .user = container.user,
+          .cgroup_path = container.record.cgroup_path};
+}
+
+Result<ContainerStatus> RuntimeImpl::CreateContainer(const ContainerSpec& spec) {
+  TRY(CheckSpec(spec));
+  SandboxPtr sandbox = TRY(NeedSandbox(spec.sandbox_id));
+  ContainerPtr container;
+  {
+    std::lock_guard lock(mutex_);
+    if (sandbox->state != SandboxState::kReady || sandbox->stopping) {
+      return Error(Code::kFailedPrecondition, "sandbox " + spec.sandbox_id + " is not ready");
+    }
+    ContainerPtr& slot = containers_[spec.id];
+    if (!slot) {
+      slot = std::make_shared<ContainerEntry>();
+      slot->record = {.boot_id = boot_id_,
+                      .spec = spec,
+                      .created = Clock::Real().WallNow(),
+                      .cgroup_path = sandbox->record.cgroup_path + "/" + spec.id};
+    }
+    container = slot;
+  }
+  std::lock_guard operation(container->operation);
+  {
+    std::lock_guard lock(mutex_);
+    auto found = containers_.find(spec.id);
+    if (found == containers_.end() || found->second != container) {
+      return Error(Code::kUnavailable, "container " + spec.id + " is being removed");
+    }
+    if (Encode(container->record.spec) != Encode(spec)) {
+      return Error(Code::kAlreadyExists, "container " + spec.id + " exists with another spec");
+    }
+    if (container->listed) return StatusOf(*container);
+  }
+  Result<> made = MakeContainer(container, sandbox);
+  std::lock_guard lock(mutex_);
+  if (!made.ok()) {
+    containers_.erase(spec.id);
+    return std::move(made).error();
+  }
+  container->listed = true;
+  return StatusOf(*container);
+}
+
+Result<> RuntimeImpl::MakeContainer(const ContainerPtr& container, const SandboxPtr& sandbox) {
+  const ContainerRecord& record = container->record;
+  const ContainerSpec& spec = record.spec;
+  TRY(CheckPropagation(spec.mounts));
+  return RunSequence({
+      {"record container",
+       [&] {
+         Result<> folder = MakeDirectories(paths_.Container(spec.id), 0700);
+         return folder.ok() ? WriteRecord(paths_.ContainerRecord(spec.id), record) : folder;
+       },
+       [&] { return RemoveTree(paths_.Container(spec.id)); }},
+      {"make container layer",
+       [&]() -> Result<> {
+         if (spec.rootfs.writable_dir.empty()) return {};
+         TRY(MakeDirectories(spec.rootfs.writable_dir + "/upper"));
+         return MakeDirectories(spec.rootfs.writable_dir + "/work", 0700);
+       },
+       [&] {
+         const std::string& path = spec.rootfs.writable_dir;
+         return path.empty() ? Result<>() : RemoveTree(path);
+       }},
+      {"make container cgroup",
+       [&]() -> Result<> {
+         TRY(cgroups_->Create(record.cgroup_path, spec.resources));
+         if (spec.privileged) return {};
+         return cgroups_->RestrictDevices(record.cgroup_path, TRY(DeviceRules(spec.devices)));
+       },
+       [&] { return cgroups_->Remove(record.cgroup_path); }},
+      {"create container", [&] { return LaunchContainer(container, sandbox); },
+       [&] { return KillAndWait(container); }},
+      {"record container",
+       [&]() -> Result<> {
+         ContainerRecord made = record;
+         made.stage = Stage::kMade;
+         TRY(WriteRecord(paths_.ContainerRecord(spec.id), made));
+         std::lock_guard lock(mutex_);
+         container->record.stage = Stage::kMade;
+         return {};
+       },
+       {}},
+  });
+}
+
+Result<LaunchSpec> RuntimeImpl::MakeLaunchSpec(const ContainerSpec& spec,
+                                               const std::string& cgroup) const {
+  LaunchSpec launch;
+  launch.cgroup_procs_files = cgroups_->Files(cgroup).procs;
+  launch.container = spec;
+  launch.container.client_data.clear();
+  launch.container.seccomp.profile_json.clear();
+  launch.seccomp_filter = TRY(SeccompFilterFor(spec.seccomp, spec.capabilities.bounding));
+  return launch;
+}
+
+Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const SandboxPtr& sandbox) {
+  const ContainerSpec& spec = container->record.spec;
+  LaunchSpec launch = TRY(MakeLaunchSpec(spec, container->record.cgroup_path));
+  launch.kind = LaunchKind::kContainer;
+  launch.scratch_dir = paths_.Container(spec.id);
+  launch.force_fallbacks = config_.force_fallbacks;
+  launch.cgroup_hierarchies = cgroups_->MountableHierarchies();
+  launch.ipc = sandbox->record.spec.ipc;
+  launch.devices = TRY(DeviceNodes(spec));
+  UniqueFd sealed = TRY(SealBytes("skiff-launch", Encode(launch)));
+
+  CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
+  CreateContainerRequest request{.id = spec.id,
+                                 .pid = spec.pid,
+                                 .target_id = spec.target_id,
+                                 .terminal = spec.terminal,
+                                 .stdin_open = spec.stdin_open,
+                                 .stdin_once = spec.stdin_once,
+                                 .log = spec.log,
+                                 .kill_file = cgroup.kill,
+                                 .procs_file = cgroup.members,
+                                 .oom_counter_file = cgroup.oom_counter,
+                                 .exit_record_path = paths_.ContainerExit(spec.id)};
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(spec.sandbox_id));
+  Message reply = TRY(link->Call(kCreateContainer, request, kStarted, {sealed.get()}));
+  Started started = TRY(Decode<Started>(reply.body));
+  std::lock_guard lock(mutex_);
+  container->user = started.user;
+  // It may have ended already: its event came behind the reply, but on another thread.
+  if (container->state == ContainerState::kCreated) container->pid = started.pid;
+  return {};
+}
+
+Result<> RuntimeImpl::StartContainer(const std::string& id) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::lock_guard operation(container->operation);
+  {
+    std::lock_guard lock(mutex_);
+    if (container->state == ContainerState::kRunning) return {};
+    if (container->state == ContainerState::kExited) {
+      return Error(Code::kFailedPrecondition, "container " + id + " has exited");
+    }
+  }
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
+  TRY(link->Call(kStartContainer, ContainerRef{id}, kDone));
+  std::lock_guard lock(mutex_);
+  // Unless its end has been heard of already.
+  if (container->state == ContainerState::kCreated) {
+    container->state = ContainerState::kRunning;
+    container->started = Clock::Real().WallNow();
+  }
+  return {};
+}
+
+Result<> RuntimeImpl::SignalContainer(const std::string& id, int signal_number) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
+  TRY(link->Call(kSignalContainer, SignalContainerRequest{id, signal_number}, kDone));
+  return {};
+}
+
+Result<> RuntimeImpl::KillAndWait(const ContainerPtr& container) {
+  CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
+  TRY(KillCgroup(cgroup.kill, cgroup.members));
+  std::unique_lock lock(mutex_);
+  // Never launched, or lost: no event will come.
+  if (container->pid == 0) return {};
+  if (!changed_.wait_for(lock, kKillPatience,
+                         [&] { return container->state == ContainerState::kExited; })) {
+    return Error(Code::kDeadlineExceeded,
+                 "container " + container->record.spec.id + " does not die");
+  }
+  return {};
+}
+
+Result<> RuntimeImpl::StopContainer(const std::string& id, std::chrono::milliseconds timeout) {
+  Result<ContainerPtr> found = NeedContainer(id);
+  if (!found.ok()) return {};
+  const ContainerPtr& container = *found;
+  bool running = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (container->state == ContainerState::kExited) return {};
+    running = container->state == ContainerState::kRunning;
+  }
+  // Without the operation lock: a kill must not wait for anybody.
+  if (running && timeout.count() > 0) {
+    Result<> signalled = SignalContainer(id, container->record.spec.stop_signal);
+    std::unique_lock lock(mutex_);
+    auto ended = [&] { return container->state == ContainerState::kExited; };
+    if (signalled.ok() && changed_.wait_for(lock, timeout, ended)) return {};
+    if (ended()) return {};
+  }
+  return KillAndWait(container);
+}
+
+Result<> RuntimeImpl::RemoveContainer(const std::string& id) {
+  Result<ContainerPtr> found = NeedContainer(id);
+  if (!found.ok()) return {};
+  std::lock_guard operation((*found)->operation);
+  {
+    std::lock_guard lock(mutex_);
+    auto still = containers_.find(id);
+    if (still == containers_.end() || still->second != *found) return {};
+  }
+  TRY(RemoveLocked(*found).With("remove container " + id));
+  std::lock_guard lock(mutex_);
+  containers_.erase(id);
+  return {};
+}
+
+Result<> RuntimeImpl::RemoveLocked(const ContainerPtr& container) {
+  const ContainerRecord& record = container->record;
+  TRY(KillAndWait(container));
+  Result<std::shared_ptr<ShimLink>> link = LinkOf(record.spec.sandbox_id);
+  if (link.ok() && !(*link)->closed()) {
+    // A shim that has gone meanwhile has forgotten everything.
+    Result<Message> told = (*link)->Call(kForgetContainer, ContainerRef{record.spec.id}, kDone);
+    if (!told.ok() && told.error().code() != Code::kUnavailable) return std::move(told).error();
+  }
+  return ReleaseContainer(record);
+}
+
+// What the record says there may be. The record goes last.
+Result<> RuntimeImpl::ReleaseContainer(const ContainerRecord& record) {
+  TRY(cgroups_->Remove(record.cgroup_path));
+  const std::string& layer = record.spec.rootfs.writable_dir;
+  if (!layer.empty()) TRY(RemoveTree(layer));
+  return RemoveTree(paths_.Container(record.spec.id));
+}
+
+Result<> RuntimeImpl::UpdateResources(const std::string& id, const ResourceSpec& resources) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::lock_guard operation(container->operation);
+  return cgroups_->Update(container->record.cgroup_path, resources).With("update container " + id);
+}
+
+Result<ContainerStatus> RuntimeImpl::Container(const std::string& id) const {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::lock_guard lock(mutex_);
+  if (!container->listed) return Error(Code::kNotFound, "container " + id + " not found");
+  return StatusOf(*container);
+}
+
+std::vector<ContainerStatus> RuntimeImpl::Containers() const {
+  std::vector<ContainerStatus> list;
+  std::lock_guard lock(mutex_);
+  for (const auto& [id, container] : containers_) {
+    if (container->listed) list.push_back(StatusOf(*container));
+  }
+  return list;
+}
+
+Result<CgroupStats> RuntimeImpl::ContainerStats(const std::string& id) const {
+  ContainerPtr container = TRY(NeedContainer(id));
+  return cgroups_->Stats(container->record.cgroup_path);
+}
+
+Result<RuntimeImpl::ContainerPtr> RuntimeImpl::NeedContainer(const std::string& id) const {
+  std::lock_guard lock(mutex_);
+  auto found = containers_.find(id);
+  if (found == containers_.end()) return Error(Code::kNotFound, "container " + id + " not found");
+  return found->second;
+}
+
+}  // namespace skiff::runtime

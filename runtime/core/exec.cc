@@ -1,0 +1,306 @@
+#include "runtime/core/exec.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/os/files.h"
+#include "runtime/linux/kill.h"
+
+namespace skiff::runtime {
+namespace {
+
+// After the end of an ExecSync's process: how long a descendant that holds its output open may
+// keep the caller waiting for more.
+constexpr std::chrono::milliseconds kDrainTime{200};
+
+class ExecHandle final : public ExecProcess {
+ public:
+  explicit ExecHandle(std::shared_ptr<RunningExec> exec) : exec_(std::move(exec)) {}
+  UniqueFd TakeTerminal() override { return exec_->TakeTerminal(); }
+  void OnExit(std::function<void(const ContainerExit&)> callback) override {
+    exec_->OnExit(std::move(callback));
+  }
+  Result<ContainerExit> Wait(std::optional<std::chrono::milliseconds> timeout) override {
+    return exec_->Wait(timeout);
+  }
+  Result<> ResizeTerminal(uint16_t rows, uint16_t columns) override {
+    return exec_->ResizeTerminal(rows, columns);
+  }
+  Result<> Kill() override { return exec_->Kill(); }
+
+ private:
+  std::shared_ptr<RunningExec> exec_;
+};
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+
+int MillisecondsUntil(Deadline deadline) {
+  if (!deadline) return -1;
+  auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(*deadline - std::chrono::steady_clock::now());
+  return static_cast<int>(std::max<int64_t>(left.count(), 0));
+}
+
+// Reads both outputs until both have ended, or the process has and kDrainTime is over. False past
+// the deadline.
+class OutputCollector {
+ public:
+  OutputCollector(int out, int err, int exited, size_t limit, ExecOutput& output)
+      : fds_{{out, POLLIN, 0}, {err, POLLIN, 0}, {exited, POLLIN, 0}},
+        limit_(limit),
+        output_(output) {}
+
+  Result<bool> Run(Deadline deadline) {
+    while (fds_[0].fd >= 0 || fds_[1].fd >= 0 || fds_[2].fd >= 0) {
+      int ready = ::poll(fds_, 3, MillisecondsUntil(deadline));
+      if (ready < 0 && errno != EINTR) return Error::Sys(errno, "poll");
+      if (ready == 0) return draining_;
+      if (fds_[0].revents != 0) Read(fds_[0], output_.out);
+      if (fds_[1].revents != 0) Read(fds_[1], output_.err);
+      if (fds_[2].revents != 0) {
+        fds_[2].fd = -1;
+        draining_ = true;
+        deadline = std::chrono::steady_clock::now() + kDrainTime;
+      }
+    }
+    return true;
+  }
+
+ private:
+  void Read(pollfd& from, std::string& into) {
+    char buffer[16384];
+    ssize_t got = ::read(from.fd, buffer, sizeof buffer);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (got <= 0) {
+      from.fd = -1;  // poll(2) passes over it
+      return;
+    }
+    size_t room = limit_ - std::min(limit_, into.size());
+    into.append(buffer, std::min(room, static_cast<size_t>(got)));
+    output_.truncated = output_.truncated || static_cast<size_t>(got) > room;
+  }
+
+  pollfd fds_[3];
+  const size_t limit_;
+  ExecOutput& output_;
+  bool draining_ = false;
+};
+
+}  // namespace
+
+void RunningExec::SetTerminal(UniqueFd terminal) {
+  std::lock_guard lock(mutex_);
+  resize_terminal_ = terminal.Duplicate().value_or(UniqueFd());
+  terminal_ = std::move(terminal);
+}
+
+void RunningExec::End(const ContainerExit& exit) {
+  std::function<void(const ContainerExit&)> callback;
+  {
+    std::lock_guard lock(mutex_);
+    if (exit_) return;
+    exit_ = exit;
+    resize_terminal_.Reset();
+    callback = std::move(callback_);
+    ended_.notify_all();
+  }
+  if (callback) callback(exit);
+}
+
+UniqueFd RunningExec::TakeTerminal() {
+  std::lock_guard lock(mutex_);
+  return std::move(terminal_);
+}
+
+void RunningExec::OnExit(std::function<void(const ContainerExit&)> callback) {
+  std::optional<ContainerExit> exit;
+  {
+    std::lock_guard lock(mutex_);
+    if (!exit_) {
+      callback_ = std::move(callback);
+      return;
+    }
+    exit = exit_;
+  }
+  callback(*exit);
+}
+
+Result<ContainerExit> RunningExec::Wait(std::optional<std::chrono::milliseconds> timeout) {
+  std::unique_lock lock(mutex_);
+  auto ended = [&] { return exit_.has_value(); };
+  if (!timeout) {
+    ended_.wait(lock, ended);
+  } else if (!ended_.wait_for(lock, *timeout, ended)) {
+    return Error(Code::kDeadlineExceeded, "the process still runs");
+  }
+  return *exit_;
+}
+
+Result<> RunningExec::ResizeTerminal(uint16_t rows, uint16_t columns) {
+  std::lock_guard lock(mutex_);
+  if (!resize_terminal_) return Error(Code::kFailedPrecondition, "no terminal");
+  winsize size{.ws_row = rows, .ws_col = columns};
+  if (::ioctl(resize_terminal_.get(), TIOCSWINSZ, &size) != 0) {
+    return Error::Sys(errno, "TIOCSWINSZ");
+  }
+  return {};
+}
+
+Result<> RunningExec::Kill() {
+  CgroupFiles files = cgroups_.Files(cgroup_);
+  return KillCgroup(files.kill, files.members);
+}
+
+Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Stdio stdio) {
+  if (spec.argv.empty()) return Error(Code::kInvalidArgument, "no command");
+  ContainerPtr container = TRY(NeedContainer(spec.container_id));
+  uint32_t number;
+  {
+    std::lock_guard lock(mutex_);
+    if (container->state != ContainerState::kRunning) {
+      return Error(Code::kFailedPrecondition, "container " + spec.container_id + " is not running");
+    }
+    number = ++last_exec_;
+  }
+  const ContainerRecord& record = container->record;
+  std::string cgroup = record.cgroup_path + "/exec-" + std::to_string(number);
+  auto exec = std::make_shared<RunningExec>(*cgroups_, record.spec.sandbox_id, cgroup);
+
+  LaunchSpec launch = TRY(MakeLaunchSpec(record.spec, record.cgroup_path));
+  launch.kind = LaunchKind::kExec;
+  launch.exec = spec;
+  TRY(cgroups_->CreateLeaf(cgroup));
+  for (const std::string& file : cgroups_->Files(cgroup).procs) {
+    launch.cgroup_procs_files.push_back(file);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    execs_[number] = exec;
+  }
+  auto start = [&]() -> Result<Message> {
+    UniqueFd sealed = TRY(SealBytes("skiff-launch", Encode(launch)));
+    UniqueFd null = TRY(OpenFile("/dev/null", O_RDWR));
+    std::vector<int> fds = {sealed.get()};
+    if (!spec.terminal) {
+      for (const UniqueFd* fd : {&stdio.in, &stdio.out, &stdio.err}) {
+        fds.push_back(fd->valid() ? fd->get() : null.get());
+      }
+    }
+    std::shared_ptr<ShimLink> link = TRY(LinkOf(record.spec.sandbox_id));
+    StartExec request{.container_id = spec.container_id, .exec = number, .terminal = spec.terminal};
+    return link->Call(kStartExec, request, kStarted, fds);
+  };
+  Result<Message> reply = start();
+  if (!reply.ok()) {
+    {
+      std::lock_guard lock(mutex_);
+      execs_.erase(number);
+    }
+    (void)cgroups_->Remove(cgroup);  // else it goes with the container's
+    return std::move(reply).error();
+  }
+  if (!reply->fds.empty()) exec->SetTerminal(std::move(reply->fds[0]));
+  return std::unique_ptr<ExecProcess>(std::make_unique<ExecHandle>(std::move(exec)));
+}
+
+void RuntimeImpl::OnExecExited(const ExecExited& event) {
+  std::shared_ptr<RunningExec> exec;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = execs_.find(event.exec);
+    if (found == execs_.end()) return;
+    exec = found->second.lock();
+    execs_.erase(found);
+  }
+  if (!exec) return;
+  cgroups_->RemoveIfEmpty(exec->cgroup());
+  exec->End(event.exit.ToExit());
+}
+
+void RuntimeImpl::FailExecs(const std::string& sandbox_id) {
+  std::vector<std::shared_ptr<RunningExec>> lost;
+  {
+    std::lock_guard lock(mutex_);
+    std::erase_if(execs_, [&](const auto& item) {
+      std::shared_ptr<RunningExec> exec = item.second.lock();
+      if (exec && exec->sandbox_id() != sandbox_id) return false;
+      if (exec) lost.push_back(std::move(exec));
+      return true;
+    });
+  }
+  for (const auto& exec : lost) {
+    exec->End({.status = {.code = 0, .signal = 9}, .finished = Clock::Real().WallNow()});
+  }
+}
+
+Result<ExecOutput> RuntimeImpl::ExecSync(const ExecSpec& spec, std::chrono::milliseconds timeout,
+                                         size_t limit_bytes) {
+  Deadline deadline;
+  if (timeout.count() > 0) deadline = std::chrono::steady_clock::now() + timeout;
+  Pipe out = TRY(MakePipe());
+  Pipe err = TRY(MakePipe());
+  auto exited = std::make_shared<UniqueFd>(::eventfd(0, EFD_CLOEXEC));
+  if (!exited->valid()) return Error::Sys(errno, "eventfd");
+  auto process =
+      TRY(Exec(spec, {.out = std::move(out.write_end), .err = std::move(err.write_end)}));
+  process->OnExit([exited](const ContainerExit&) {
+    uint64_t one = 1;
+    CHECK(::write(exited->get(), &one, sizeof one) == sizeof one);
+  });
+  ExecOutput output;
+  OutputCollector collector(out.read_end.get(), err.read_end.get(), exited->get(), limit_bytes,
+                            output);
+  Result<bool> in_time = collector.Run(deadline);
+  if (!in_time.ok() || !*in_time) TRY(process->Kill());
+  TRY(std::move(in_time).With("exec"));
+  if (!*in_time) {
+    (void)process->Wait(kShimPatience);  // so that its cgroup is gone when we say so
+    return Error(Code::kDeadlineExceeded,
+                 "command timed out after " + std::to_string(timeout.count()) + " ms");
+  }
+  output.status = TRY(process->Wait(kShimPatience)).status;
+  return output;
+}
+
+Result<> RuntimeImpl::Attach(const std::string& id, Stdio stdio) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
+  AttachRequest request{.id = id,
+                        .has_in = stdio.in.valid(),
+                        .has_out = stdio.out.valid(),
+                        .has_err = stdio.err.valid()};
+  std::vector<int> fds;
+  for (const UniqueFd* fd : {&stdio.in, &stdio.out, &stdio.err}) {
+    if (fd->valid()) fds.push_back(fd->get());
+  }
+  TRY(link->Call(kAttach, request, kDone, fds));
+  return {};
+}
+
+Result<> RuntimeImpl::ResizeTerminal(const std::string& id, uint16_t rows, uint16_t columns) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
+  TRY(link->Call(kResizeTerminal, ResizeTerminalRequest{id, rows, columns}, kDone));
+  return {};
+}
+
+Result<> RuntimeImpl::ReopenLog(const std::string& id) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  {
+    std::lock_guard lock(mutex_);
+    if (container->state != ContainerState::kRunning) {
+      return Error(Code::kFailedPrecondition, "container " + id + " is not running");
+    }
+  }
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
+  TRY(link->Call(kReopenLog, ContainerRef{id}, kDone));
+  return {};
+}
+
+}  // namespace skiff::runtime

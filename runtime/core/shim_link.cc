@@ -1,0 +1,213 @@
+#include "runtime/core/shim_link.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/os/files.h"
+#include "base/os/spawn.h"
+#include "runtime/state/paths.h"
+
+namespace skiff::runtime {
+namespace {
+
+constexpr size_t kProgramLimitBytes = 64 << 20;
+
+Error FailureError(const Message& message) {
+  Result<ShimFailure> failure = Decode<ShimFailure>(message.body);
+  if (!failure.ok()) return Error(Code::kInternal, "shim: damaged reply");
+  if (failure->launch) return LaunchError(*failure->launch);
+  return Error(static_cast<Code>(failure->code), failure->message);
+}
+
+Result<UniqueFd> LoadProgram(const std::string& path) {
+  std::string bytes = TRY(ReadFile(path, kProgramLimitBytes));
+  return SealBytes(path.substr(path.find_last_of('/') + 1).c_str(), bytes);
+}
+
+// A path of any length is reached through a descriptor of its directory: sun_path takes 107 bytes.
+Result<sockaddr_un> SocketAddress(const UniqueFd& directory) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::string path =
+      "/proc/self/fd/" + std::to_string(directory.get()) + "/" + StatePaths::kSocketName;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+}  // namespace
+
+Result<Message> ShimLink::Call(uint16_t type, std::string_view body, uint16_t expected,
+                               const std::vector<int>& fds, std::chrono::milliseconds patience) {
+  uint32_t request;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return Error(Code::kUnavailable, "the supervisor of the pod is gone");
+    request = ++last_request_;
+    pending_[request];
+  }
+  Result<> sent;
+  {
+    std::lock_guard lock(send_mutex_);
+    sent = SendMessage(socket_.get(), type, request, body, fds);
+  }
+  std::unique_lock lock(mutex_);
+  if (sent.ok()) {
+    changed_.wait_for(lock, patience, [&] { return closed_ || pending_[request].has_value(); });
+  }
+  std::optional<Message> reply = std::move(pending_[request]);
+  pending_.erase(request);
+  if (!sent.ok()) return std::move(sent).error();
+  if (reply && reply->type == expected) return std::move(*reply);
+  if (reply && reply->type == kShimError) return FailureError(*reply);
+  if (reply) return Error(Code::kInternal, "shim: unexpected reply");
+  if (closed_) return Error(Code::kUnavailable, "the supervisor of the pod is gone");
+  return Error(Code::kUnknownOutcome, "the supervisor of the pod does not answer");
+}
+
+bool ShimLink::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+bool ShimLink::ReadOne() {
+  Result<std::optional<Message>> received = ReceiveMessage(socket_.get());
+  if (!received.ok() || !received->has_value()) return false;
+  Message& message = **received;
+  if (message.request == 0) {
+    listener_.on_event(message);
+    return true;
+  }
+  std::lock_guard lock(mutex_);
+  auto waiting = pending_.find(message.request);
+  if (waiting != pending_.end()) waiting->second = std::move(message);
+  changed_.notify_all();
+  return true;
+}
+
+void ShimLink::Close() {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+  listener_.on_closed();
+}
+
+Result<std::unique_ptr<ShimLinks>> ShimLinks::Open() {
+  UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll) return Error::Sys(errno, "epoll_create1");
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC));
+  if (!wake) return Error::Sys(errno, "eventfd");
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = 0}};
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) {
+    return Error::Sys(errno, "epoll_ctl");
+  }
+  auto links = std::unique_ptr<ShimLinks>(new ShimLinks(std::move(epoll), std::move(wake)));
+  links->thread_ = std::thread([raw = links.get()] {
+    ::pthread_setname_np(::pthread_self(), "skiff-shims");
+    raw->Run();
+  });
+  return links;
+}
+
+ShimLinks::~ShimLinks() { Stop(); }
+
+void ShimLinks::Stop() {
+  if (!thread_.joinable()) return;
+  uint64_t one = 1;
+  CHECK(::write(wake_.get(), &one, sizeof one) == sizeof one);
+  thread_.join();
+}
+
+Result<> ShimLinks::Add(std::shared_ptr<ShimLink> link) {
+  int fd = link->socket_.get();
+  std::lock_guard lock(mutex_);
+  uint64_t key = ++last_key_;
+  links_[key] = std::move(link);
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = key}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+    links_.erase(key);
+    return Error::Sys(errno, "epoll_ctl");
+  }
+  return {};
+}
+
+std::shared_ptr<ShimLink> ShimLinks::Find(uint64_t key) {
+  std::lock_guard lock(mutex_);
+  auto found = links_.find(key);
+  return found == links_.end() ? nullptr : found->second;
+}
+
+void ShimLinks::Run() {
+  for (;;) {
+    epoll_event event;
+    int ready = ::epoll_wait(epoll_.get(), &event, 1, -1);
+    if (ready < 0) {
+      CHECK(errno == EINTR);
+      continue;
+    }
+    if (event.data.u64 == 0) return;
+    std::shared_ptr<ShimLink> link = Find(event.data.u64);
+    if (!link || link->ReadOne()) continue;
+    (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link->socket_.get(), nullptr);
+    {
+      std::lock_guard lock(mutex_);
+      links_.erase(event.data.u64);
+    }
+    link->Close();
+  }
+}
+
+Result<ShimPrograms> ShimPrograms::Load(const std::string& directory) {
+  ShimPrograms programs;
+  programs.shim = TRY(LoadProgram(directory + "/skiff-shim"));
+  programs.init = TRY(LoadProgram(directory + "/skiff-init"));
+  programs.pause = TRY(LoadProgram(directory + "/skiff-pause"));
+  return programs;
+}
+
+Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& directory) {
+  UniqueFd folder = TRY(OpenFile(directory, O_PATH | O_DIRECTORY));
+  UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!listener) return Error::Sys(errno, "socket");
+  TRY(RemoveFile(directory + "/" + StatePaths::kSocketName));
+  sockaddr_un address = TRY(SocketAddress(folder));
+  if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener.get(), 4) != 0) {
+    return Error::Sys(errno, "listen", directory);
+  }
+  SocketPair control = TRY(MakeSocketPair());
+  SpawnRequest request;
+  // By the daemon's own descriptor table: the child has closed its copy when it executes.
+  request.path =
+      "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(programs.shim.get());
+  request.argv = {"skiff-shim"};
+  request.fds = {{control.theirs.get(), kShimControlFd},
+                 {listener.get(), kShimListenFd},
+                 {programs.init.get(), kShimInitFd},
+                 {programs.pause.get(), kShimPauseFd}};
+  request.working_directory = "/";
+  request.new_session = true;
+  PidRef process = TRY(Spawn(request).With("skiff-shim"));
+  return SpawnedShim{std::move(process), std::move(control.ours)};
+}
+
+Result<UniqueFd> ConnectToShim(const std::string& directory) {
+  UniqueFd folder = TRY(OpenFile(directory, O_PATH | O_DIRECTORY));
+  UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket) return Error::Sys(errno, "socket");
+  sockaddr_un address = TRY(SocketAddress(folder));
+  if (::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    return Error::Sys(errno, "connect", directory);
+  }
+  return socket;
+}
+
+}  // namespace skiff::runtime

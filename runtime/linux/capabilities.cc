@@ -1,0 +1,91 @@
+#include "runtime/linux/capabilities.h"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <cctype>
+#include <string>
+
+namespace skiff::runtime {
+namespace {
+
+// By number.
+constexpr std::string_view kNames[] = {"CHOWN",
+                                       "DAC_OVERRIDE",
+                                       "DAC_READ_SEARCH",
+                                       "FOWNER",
+                                       "FSETID",
+                                       "KILL",
+                                       "SETGID",
+                                       "SETUID",
+                                       "SETPCAP",
+                                       "LINUX_IMMUTABLE",
+                                       "NET_BIND_SERVICE",
+                                       "NET_BROADCAST",
+                                       "NET_ADMIN",
+                                       "NET_RAW",
+                                       "IPC_LOCK",
+                                       "IPC_OWNER",
+                                       "SYS_MODULE",
+                                       "SYS_RAWIO",
+                                       "SYS_CHROOT",
+                                       "SYS_PTRACE",
+                                       "SYS_PACCT",
+                                       "SYS_ADMIN",
+                                       "SYS_BOOT",
+                                       "SYS_NICE",
+                                       "SYS_RESOURCE",
+                                       "SYS_TIME",
+                                       "SYS_TTY_CONFIG",
+                                       "MKNOD",
+                                       "LEASE",
+                                       "AUDIT_WRITE",
+                                       "AUDIT_CONTROL",
+                                       "SETFCAP",
+                                       "MAC_OVERRIDE",
+                                       "MAC_ADMIN",
+                                       "SYSLOG",
+                                       "WAKE_ALARM",
+                                       "BLOCK_SUSPEND",
+                                       "AUDIT_READ",
+                                       "PERFMON",
+                                       "BPF",
+                                       "CHECKPOINT_RESTORE"};
+
+}  // namespace
+
+Result<int> CapabilityNumber(std::string_view name) {
+  std::string upper(name);
+  for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  std::string_view bare = upper;
+  if (bare.starts_with("CAP_")) bare.remove_prefix(4);
+  auto found = std::find(std::begin(kNames), std::end(kNames), bare);
+  if (found == std::end(kNames)) {
+    return Error(Code::kInvalidArgument, "unknown capability \"" + std::string(name) + "\"");
+  }
+  return static_cast<int>(found - std::begin(kNames));
+}
+
+uint64_t AllCapabilities() {
+  static const uint64_t all = [] {
+    uint64_t bits = 0;
+    for (int number = 0; number < 64 && ::prctl(PR_CAPBSET_READ, number) >= 0; ++number) {
+      bits |= CapabilityBit(number);
+    }
+    return bits;
+  }();
+  return all;
+}
+
+uint64_t DefaultCapabilities() {
+  uint64_t bits = 0;
+  for (int number : {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FSETID, CAP_FOWNER, CAP_MKNOD, CAP_NET_RAW,
+                     CAP_SETGID, CAP_SETUID, CAP_SETFCAP, CAP_SETPCAP, CAP_NET_BIND_SERVICE,
+                     CAP_SYS_CHROOT, CAP_KILL, CAP_AUDIT_WRITE}) {
+    bits |= CapabilityBit(number);
+  }
+  return bits;
+}
+
+}  // namespace skiff::runtime

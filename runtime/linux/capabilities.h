@@ -1,0 +1,19 @@
+// Capabilities by name (capabilities(7)). Pure.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace skiff::runtime {
+
+// The number of "CAP_NET_ADMIN", "NET_ADMIN" or "net_admin". InvalidArgument for unknown names.
+Result<int> CapabilityNumber(std::string_view name);
+constexpr uint64_t CapabilityBit(int number) { return uint64_t{1} << number; }
+// All that this kernel knows.
+uint64_t AllCapabilities();
+// What containers get unless they say otherwise: the 14 of Docker and containerd.
+uint64_t DefaultCapabilities();
+
+}  // namespace skiff::runtime

@@ -1,0 +1,47 @@
+// Shared by the two implementations of Cgroups.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/linux/cgroup.h"
+
+namespace skiff::runtime {
+
+// What is mounted: where v2 is, and where each v1 controller is.
+struct CgroupMounts {
+  std::string unified;                             // empty: not mounted
+  std::vector<std::string> unified_controllers;    // that v2 carries
+  std::map<std::string, std::string> controllers;  // v1: "memory" -> "/sys/fs/cgroup/memory"
+};
+// By libcgroup, and mountinfo(5) for an empty v2 hierarchy, which libcgroup does not list.
+Result<CgroupMounts> FindCgroupMounts();
+
+std::unique_ptr<Cgroups> MakeCgroupsV1(CgroupMounts mounts);
+std::unique_ptr<Cgroups> MakeCgroupsV2(CgroupMounts mounts);
+
+// (controller, file, value), written in this order.
+struct CgroupSetting {
+  std::string controller;
+  std::string file;
+  std::string value;
+};
+// Sets them through libcgroup; create: makes the cgroup in each of the controllers first.
+Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::string>& controllers,
+                             const std::vector<CgroupSetting>& settings, bool create);
+
+// One number, or the one behind a key, of a control file.
+std::optional<uint64_t> ReadCgroupNumber(const std::string& file);
+std::map<std::string, uint64_t> ReadCgroupKeys(const std::string& file);
+
+// rmdir of a directory and those below, which must be empty of processes soon: EBUSY is waited
+// for, by cgroup.events where the hierarchy has it.
+Result<> RemoveCgroupDirectory(const std::string& directory);
+
+// Attaches a program that denies all devices but these to a v2 cgroup (device_program.cc).
+Result<> AttachDeviceProgram(const std::string& directory, const std::vector<DeviceRule>& allowed);
+
+}  // namespace skiff::runtime

@@ -1,0 +1,261 @@
+// Cgroups over version 1 controllers, with an empty version 2 hierarchy beside them where there is
+// one.
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "base/os/files.h"
+#include "runtime/linux/cgroup_internal.h"
+#include "runtime/linux/kill.h"
+
+namespace skiff::runtime {
+namespace {
+
+struct Wanted {
+  const char* controller;
+  const char* without;  // what is lost where it is missing
+};
+constexpr Wanted kWanted[] = {
+    {"cpu", "CPU shares and quota have no effect"},
+    {"cpuacct", "CPU usage is not known"},
+    {"cpuset", "CPU sets have no effect"},
+    {"memory", "memory limits have no effect and usage is not known"},
+    {"pids", "pids limits have no effect"},
+    {"devices", "access to device nodes is not restricted"},
+    {"hugetlb", "huge page limits have no effect"},
+};
+
+class CgroupsV1 : public Cgroups {
+ public:
+  explicit CgroupsV1(CgroupMounts mounts) : mounts_(std::move(mounts)) {
+    for (const Wanted& wanted : kWanted) {
+      auto found = mounts_.controllers.find(wanted.controller);
+      if (found == mounts_.controllers.end()) {
+        degradations_.push_back(std::string("cgroup controller ") + wanted.controller +
+                                " is missing: " + wanted.without);
+        continue;
+      }
+      controllers_.emplace_back(wanted.controller);
+      // "cpu,cpuacct" is one directory.
+      hierarchies_.insert(found->second);
+    }
+  }
+
+  bool v2() const override { return false; }
+  std::vector<std::string> Degradations() const override { return degradations_; }
+
+  std::vector<std::string> MountableHierarchies() const override {
+    std::vector<std::string> names;
+    for (const std::string& mount : hierarchies_) {
+      std::string joined;
+      for (const auto& [name, path] : mounts_.controllers) {
+        if (path == mount) joined += (joined.empty() ? "" : ",") + name;
+      }
+      names.push_back(joined);
+    }
+    if (!mounts_.unified.empty()) names.emplace_back();
+    return names;
+  }
+
+  Result<> Create(const std::string& path, const ResourceSpec& limits) override {
+    TRY(CheckCgroupPath(path));
+    TRY(CreateLeaf(path));
+    if (Has("cpuset")) TRY(InitialiseCpuset(path));
+    return ApplyCgroupSettings(path, controllers_, Settings(path, limits), true);
+  }
+
+  Result<> CreateLeaf(const std::string& path) override {
+    TRY(CheckCgroupPath(path));
+    if (!mounts_.unified.empty()) return MakeDirectories(mounts_.unified + path);
+    if (Has("pids")) return MakeDirectories(Directory("pids", path));
+    return {};
+  }
+
+  Result<> RestrictDevices(const std::string& path,
+                           const std::vector<DeviceRule>& allowed) override {
+    if (!Has("devices")) return {};
+    std::string directory = Directory("devices", path);
+    TRY(WriteControlFile(directory + "/devices.deny", "a"));
+    for (const DeviceRule& rule : allowed) {
+      auto number = [](int64_t n) { return n < 0 ? std::string("*") : std::to_string(n); };
+      for (char type : {'c', 'b'}) {
+        if (rule.type != 'a' && rule.type != type) continue;
+        TRY(WriteControlFile(directory + "/devices.allow",
+                             std::string(1, type) + " " + number(rule.major) + ":" +
+                                 number(rule.minor) + " " + rule.access));
+      }
+    }
+    return {};
+  }
+
+  Result<> Update(const std::string& path, const ResourceSpec& limits) override {
+    return ApplyCgroupSettings(path, controllers_, Settings(path, limits), false);
+  }
+
+  CgroupFiles Files(const std::string& path) const override {
+    CgroupFiles files;
+    auto add = [&](const std::string& directory) {
+      if (PathExists(directory)) files.procs.push_back(directory + "/cgroup.procs");
+    };
+    for (const std::string& mount : hierarchies_) add(mount + path);
+    if (!mounts_.unified.empty()) {
+      std::string directory = mounts_.unified + path;
+      add(directory);
+      if (PathExists(directory + "/cgroup.kill")) files.kill = directory + "/cgroup.kill";
+    }
+    if (!files.procs.empty()) files.members = files.procs.back();
+    if (Has("memory")) files.oom_counter = Directory("memory", path) + "/memory.oom_control";
+    return files;
+  }
+
+  Result<CgroupStats> Stats(const std::string& path) const override {
+    CgroupStats stats;
+    stats.time = Clock::Real().WallNow();
+    if (Has("cpuacct")) {
+      stats.cpu_usage_nanos = ReadCgroupNumber(Directory("cpuacct", path) + "/cpuacct.usage");
+    }
+    if (Has("pids")) {
+      stats.pids = ReadCgroupNumber(Directory("pids", path) + "/pids.current");
+    }
+    if (Has("memory")) AddMemory(Directory("memory", path), stats);
+    return stats;
+  }
+
+  Result<> Remove(const std::string& path) override {
+    TRY(CheckCgroupPath(path));
+    CgroupFiles files = Files(path);
+    TRY(KillCgroup(files.kill, files.members));
+    // The unified one first: it can be waited for, and the others are empty when it is.
+    if (!mounts_.unified.empty()) TRY(RemoveCgroupDirectory(mounts_.unified + path));
+    for (const std::string& mount : hierarchies_) TRY(RemoveCgroupDirectory(mount + path));
+    return {};
+  }
+
+  void RemoveIfEmpty(const std::string& path) override {
+    if (!mounts_.unified.empty()) (void)::rmdir((mounts_.unified + path).c_str());
+    for (const std::string& mount : hierarchies_) (void)::rmdir((mount + path).c_str());
+  }
+
+  std::vector<std::string> Children(const std::string& path) const override {
+    std::set<std::string> children;
+    auto list = [&](const std::string& directory) {
+      for (const std::string& name : ListDirectory(directory).value_or({})) {
+        struct stat info;
+        if (::lstat((directory + "/" + name).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+          children.insert(name);
+        }
+      }
+    };
+    for (const std::string& mount : hierarchies_) list(mount + path);
+    if (!mounts_.unified.empty()) list(mounts_.unified + path);
+    return {children.begin(), children.end()};
+  }
+
+ private:
+  bool Has(const char* controller) const {
+    return std::find(controllers_.begin(), controllers_.end(), controller) != controllers_.end();
+  }
+  std::string Directory(const char* controller, const std::string& path) const {
+    return mounts_.controllers.at(controller) + path;
+  }
+
+  // cpuset(7): a new cpuset is empty and takes no process before it has CPUs and memory nodes.
+  Result<> InitialiseCpuset(const std::string& path) {
+    std::string directory = mounts_.controllers.at("cpuset");
+    for (size_t at = 0; at < path.size();) {
+      size_t slash = std::min(path.find('/', at + 1), path.size());
+      std::string child = mounts_.controllers.at("cpuset") + path.substr(0, slash);
+      TRY(MakeDirectories(child));
+      for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+        std::string value = TRY(ReadFile(child + file));
+        if (value.find_first_not_of('\n') != std::string::npos) continue;
+        std::string inherited = TRY(ReadFile(directory + file));
+        TRY(WriteControlFile(child + file, inherited));
+      }
+      directory = child;
+      at = slash;
+    }
+    return {};
+  }
+
+  std::vector<CgroupSetting> Settings(const std::string& path, const ResourceSpec& limits) const {
+    std::vector<CgroupSetting> settings;
+    auto set = [&](const char* controller, const std::string& file, const std::string& value) {
+      if (Has(controller)) settings.push_back({controller, file, value});
+    };
+    if (limits.cpu_shares) set("cpu", "cpu.shares", std::to_string(*limits.cpu_shares));
+    if (limits.cpu_period_us) {
+      set("cpu", "cpu.cfs_period_us", std::to_string(*limits.cpu_period_us));
+    }
+    if (limits.cpu_quota_us) set("cpu", "cpu.cfs_quota_us", std::to_string(*limits.cpu_quota_us));
+    if (limits.cpuset_cpus) set("cpuset", "cpuset.cpus", *limits.cpuset_cpus);
+    if (limits.cpuset_mems) set("cpuset", "cpuset.mems", *limits.cpuset_mems);
+    if (Has("memory")) AddMemorySettings(Directory("memory", path), limits, settings);
+    if (limits.pids_limit) {
+      set("pids", "pids.max", *limits.pids_limit < 0 ? "max" : std::to_string(*limits.pids_limit));
+    }
+    for (const auto& [size, bytes] : limits.hugepage_limits_bytes) {
+      set("hugetlb", "hugetlb." + size + ".limit_in_bytes", std::to_string(bytes));
+    }
+    return settings;
+  }
+
+  // The kernel keeps memory at or below memory plus swap at all times, so the order depends on
+  // which way they go.
+  static void AddMemorySettings(const std::string& directory, const ResourceSpec& limits,
+                                std::vector<CgroupSetting>& settings) {
+    CgroupSetting memory{"memory", "memory.limit_in_bytes", ""};
+    CgroupSetting swap{"memory", "memory.memsw.limit_in_bytes", ""};
+    if (limits.memory_limit_bytes) memory.value = std::to_string(*limits.memory_limit_bytes);
+    bool has_swap = PathExists("/sys/fs/cgroup/memory/" + swap.file) ||
+                    PathExists(directory.substr(0, directory.rfind('/')) + "/" + swap.file);
+    if (limits.memory_swap_limit_bytes && has_swap) {
+      swap.value = std::to_string(*limits.memory_swap_limit_bytes);
+    }
+    std::optional<uint64_t> current = ReadCgroupNumber(directory + "/" + swap.file);
+    bool grows = current && limits.memory_limit_bytes &&
+                 (*limits.memory_limit_bytes < 0 ||
+                  static_cast<uint64_t>(*limits.memory_limit_bytes) > *current);
+    const CgroupSetting* ordered[] = {grows ? &swap : &memory, grows ? &memory : &swap};
+    for (const CgroupSetting* setting : ordered) {
+      if (!setting->value.empty()) settings.push_back(*setting);
+    }
+  }
+
+  static void AddMemory(const std::string& directory, CgroupStats& stats) {
+    std::map<std::string, uint64_t> keys = ReadCgroupKeys(directory + "/memory.stat");
+    stats.memory_usage_bytes = ReadCgroupNumber(directory + "/memory.usage_in_bytes");
+    if (!stats.memory_usage_bytes) return;
+    uint64_t inactive = keys["total_inactive_file"];
+    uint64_t usage = *stats.memory_usage_bytes;
+    stats.memory_working_set_bytes = usage > inactive ? usage - inactive : 0;
+    stats.memory_rss_bytes = keys["total_rss"];
+    stats.page_faults = keys["total_pgfault"];
+    stats.major_page_faults = keys["total_pgmajfault"];
+    stats.swap_usage_bytes = keys["total_swap"];
+    // "No limit" is the largest multiple of the page size here.
+    constexpr uint64_t kUnlimited = uint64_t{1} << 62;
+    std::optional<uint64_t> limit = ReadCgroupNumber(directory + "/memory.limit_in_bytes");
+    if (limit && *limit < kUnlimited) {
+      uint64_t used = *stats.memory_working_set_bytes;
+      stats.memory_available_bytes = *limit > used ? *limit - used : 0;
+    }
+  }
+
+  const CgroupMounts mounts_;
+  std::vector<std::string> controllers_;  // wanted and there
+  std::set<std::string> hierarchies_;     // their mount points
+  std::vector<std::string> degradations_;
+};
+
+}  // namespace
+
+std::unique_ptr<Cgroups> MakeCgroupsV1(CgroupMounts mounts) {
+  return std::make_unique<CgroupsV1>(std::move(mounts));
+}
+
+}  // namespace skiff::runtime
