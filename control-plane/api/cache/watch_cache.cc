@@ -57,7 +57,17 @@ WatchCache::WatchCache(Store& store, const Kinds& kinds, Options options)
   }
 }
 
-WatchCache::~WatchCache() = default;
+WatchCache::~WatchCache() {
+  watch_.reset();
+  // A listener may own its registration, which looks here: let them go while everything stands.
+  std::vector<std::shared_ptr<CacheListener>> dropped;
+  std::lock_guard lock(mutex_);
+  for (auto& [prefix, state] : states_) {
+    for (auto& [id, listener] : std::exchange(state->listeners, {})) {
+      dropped.push_back(std::move(listener));
+    }
+  }
+}
 
 Result<std::unique_ptr<WatchCache>> WatchCache::Start(Store& store, const Kinds& kinds,
                                                       Options options) {

@@ -19,6 +19,8 @@ Kinds BuiltinKinds() {
            &LeaseKind,
            &EndpointSliceKind,
            &EventsEventKind,
+           &SelfSubjectAccessReviewKind,
+           &SelfSubjectRulesReviewKind,
        }) {
     kinds.push_back(make());
   }

@@ -22,5 +22,7 @@ KindInfo EndpointSliceKind();
 KindInfo EventsEventKind();  // events.k8s.io/v1, a view of core/v1 events
 KindInfo LeaseKind();
 KindInfo ReplicaSetKind();
+KindInfo SelfSubjectAccessReviewKind();
+KindInfo SelfSubjectRulesReviewKind();
 
 }  // namespace skiff::cp
