@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <set>
+#include <tuple>
 
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
@@ -86,6 +87,7 @@ class BridgeNetwork::Impl {
   Result<> Recover(const std::vector<std::string>& live);
   Result<> SetPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
                        const std::vector<net::IpPrefix>& cluster_cidrs);
+  Result<> Reconcile();
   Result<> RemoveAll();
   const LeaseTable& leases() const { return *leases_; }
   bool Ready() const { return Settings().mtu != 0; }
@@ -116,6 +118,7 @@ class BridgeNetwork::Impl {
   Result<int> BridgeIndex(net::Rtnl& rtnl, const NodeSettings& settings);
   Result<> EnsureNode(const NodeSettings& settings);
   Result<> EnsureRules(const NodeSettings& settings);
+  Result<bool> RulesAreInPlace(const NodeSettings& settings);
   // Makes the host ports those of all leases; gone: as PlanHostPorts.
   Result<> WriteHostPorts(const NodeSettings& settings, const Lease& changed, const Lease* gone);
   Result<> FlushStaleFlows(const Lease& lease, bool attached);
@@ -363,6 +366,29 @@ Result<> BridgeNetwork::Impl::Recover(const std::vector<std::string>& live) {
   return settings.mtu == 0 ? Result<>() : EnsureNode(settings);
 }
 
+// Looks at chains that always have rules: another program's flush empties or deletes them.
+Result<bool> BridgeNetwork::Impl::RulesAreInPlace(const NodeSettings& settings) {
+  for (const net::IpPrefix& cidr : settings.pod_cidrs) {
+    for (auto [table, chain, jumps] : {std::tuple("nat", "SKIFF-POSTROUTING", NatJumps()),
+                                       std::tuple("filter", "SKIFF-FORWARD", FilterJumps())}) {
+      auto rules = iptables_.ListChain(cidr.family(), table, chain);
+      if (!rules.ok() && rules.error().code() != Code::kNotFound) return std::move(rules).error();
+      if (!rules.ok() || rules->empty()) return false;
+      if (!TRY(net::MissingJumps(iptables_, cidr.family(), table, jumps)).empty()) return false;
+    }
+  }
+  return true;
+}
+
+Result<> BridgeNetwork::Impl::Reconcile() {
+  const NodeSettings settings = Settings();
+  if (settings.mtu == 0) return {};
+  net::Rtnl rtnl = TRY(net::Rtnl::Open(config_.deadline));
+  auto bridge = rtnl.GetLink(config_.bridge);
+  if (bridge.ok() && bridge->up && TRY(RulesAreInPlace(settings))) return {};
+  return EnsureNode(settings);
+}
+
 Result<> BridgeNetwork::Impl::RemoveAll() {
   if (!leases_->All().empty()) {
     return Error(Code::kFailedPrecondition, "sandboxes are attached to the pod network");
@@ -420,6 +446,8 @@ Result<> BridgeNetwork::SetPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
                                     const std::vector<net::IpPrefix>& cluster_cidrs) {
   return impl_->SetPodCidrs(pod_cidrs, cluster_cidrs);
 }
+
+Result<> BridgeNetwork::Reconcile() { return impl_->Reconcile(); }
 
 std::string BridgeNetwork::Unready() const {
   return impl_->Ready() ? "" : "the node has no pod CIDR yet";

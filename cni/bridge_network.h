@@ -52,6 +52,7 @@ class BridgeNetwork : public PodNetwork {
   Result<> Recover(const std::vector<std::string>& live_sandbox_ids) override;
   Result<> SetPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
                        const std::vector<net::IpPrefix>& cluster_cidrs) override;
+  Result<> Reconcile() override;
   std::string Unready() const override;
 
   // Removes bridge and rules; for taking the node down for good. FailedPrecondition while sandboxes

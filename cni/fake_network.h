@@ -58,6 +58,7 @@ class FakePodNetwork : public PodNetwork {
     unready_.clear();
     return {};
   }
+  Result<> Reconcile() override { return {}; }
   std::string Unready() const override {
     std::lock_guard lock(mutex_);
     return unready_;

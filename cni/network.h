@@ -98,6 +98,10 @@ class PodNetwork {
   virtual Result<> SetPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
                                const std::vector<net::IpPrefix>& cluster_cidrs) = 0;
 
+  // Puts back what other programs removed of the node's side: bridge, routes, rules. Cheap where
+  // all is in place; to be called every half a minute or so. Nothing to do before SetPodCidrs.
+  virtual Result<> Reconcile() = 0;
+
   // Empty when Attach can work, otherwise why not: the text for CRI's NetworkReady condition.
   virtual std::string Unready() const = 0;
 };

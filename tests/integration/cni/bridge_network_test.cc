@@ -299,6 +299,17 @@ TEST_F(BridgeNetworkTest, PutsBackWhatOthersRemove) {
   EXPECT_EQ(AskFrom(*outside_, Transport::kTcp, "10.200.0.1", 8080).server, "a");
 }
 
+TEST_F(BridgeNetworkTest, ReconcileNoticesFlushedRules) {
+  Pod a = Attach("a", {{Protocol::kTcp, 8080, 80, {}}});
+  std::string rules = Rules();
+  for (const char* command : {"iptables -t nat -F", "ip6tables -F; ip6tables -X",
+                              "iptables -t nat -D POSTROUTING 1", "true"}) {
+    node_->Shell(command);
+    node_->Run([&] { EXPECT_TRUE(network_->Reconcile().ok()); });
+    EXPECT_EQ(Rules(), rules) << command;
+  }
+}
+
 TEST_F(BridgeNetworkTest, NewCidrsLeaveOldPodsConnected) {
   Pod old_pod = Attach("old");
   cidrs_ = {Prefix("10.201.9.0/24")};
