@@ -18,28 +18,46 @@ using testing::IsEmpty;
 
 constexpr auto kAll = ExecStreams{.in = true, .out = true, .err = true, .tty = false};
 
-// Reads a stream to its end into a string.
-struct Drain {
-  std::string data;
-  bool ended = false;
-  bool failed = false;
-  void From(std::shared_ptr<Stream> stream) {
+// Reads a stream to its end into a string. What is found outlives the test's own variable, as a
+// read may.
+class Drain {
+  struct Found {
+    std::string data;
+    bool ended = false;
+    bool failed = false;
+  };
+  std::shared_ptr<Found> found_ = std::make_shared<Found>();
+
+  static void Read(std::shared_ptr<Stream> stream, std::shared_ptr<Found> found) {
     Stream* source = stream.get();
-    source->Read([this, stream](Result<std::string> piece) {
+    source->Read([stream, found](Result<std::string> piece) {
       if (!piece.ok()) {
-        failed = true;
+        found->failed = true;
       } else if (piece->empty()) {
-        ended = true;
+        found->ended = true;
       } else {
-        data += *piece;
-        From(stream);
+        found->data += *piece;
+        Read(stream, found);
       }
     });
   }
+
+ public:
+  void From(std::shared_ptr<Stream> stream) { Read(std::move(stream), found_); }
+  std::string& data = found_->data;
+  bool& ended = found_->ended;
+  bool& failed = found_->failed;
 };
 
 class SessionTest : public testing::Test {
  protected:
+  // Ends what is still being read, so that the leak checker sees only real leaks.
+  void TearDown() override {
+    outcome.reset();
+    session.reset();
+    if (client) client->Reset();
+    executor.RunUntilIdle();
+  }
   // The client's end is read all the time unless a test does so itself.
   std::shared_ptr<Stream> Connect(bool drain = true) {
     auto [ours, theirs] = MakeStreamPair(executor);
@@ -378,6 +396,11 @@ TEST(ExecStatusTest, JsonComesBack) {
 
 class PortForwardTest : public SessionTest {
  protected:
+  void TearDown() override {
+    connections.clear();
+    forward.reset();
+    SessionTest::TearDown();
+  }
   void Start(const Upgrade& upgrade, const std::vector<uint16_t>& ports = {}) {
     forward = ServePortForward(executor, Connect(), upgrade, ports).value();
     forward->Start([this](PortConnection connection) { connections.push_back(connection); },

@@ -1,0 +1,95 @@
+#include "control-plane/rpc/object_views.h"
+
+#include <functional>
+
+#include "control-plane/rpc/pod_status.h"
+#include "control-plane/rpc/write_back.h"
+#include "proto/k8s/core/v1/config.pb.h"
+#include "proto/k8s/core/v1/node.pb.h"
+#include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/discovery/v1/discovery.pb.h"
+
+namespace skiff::cp {
+
+namespace {
+
+namespace core = k8s::core::v1;
+
+uint64_t Hash(const std::string& bytes) { return std::hash<std::string>()(bytes); }
+
+ObjectView ViewOfNode(core::Node node) {
+  node.mutable_metadata()->clear_managed_fields();
+  core::NodeStatus shown;
+  shown.mutable_addresses()->Swap(node.mutable_status()->mutable_addresses());
+  node.mutable_status()->Swap(&shown);
+  ObjectView view{.bytes = SortedBytes(node)};
+  node.mutable_metadata()->clear_resource_version();
+  view.digest = Hash(SortedBytes(node));
+  return view;
+}
+
+ObjectView ViewOfPod(core::Pod pod) {
+  pod.mutable_metadata()->clear_managed_fields();
+  ObjectView view{.bytes = SortedBytes(pod)};
+  pod.mutable_metadata()->clear_resource_version();
+  // The phase and the conditions of others steer the node; the rest is its own report.
+  core::PodStatus others;
+  others.set_phase(pod.status().phase());
+  for (const core::PodCondition& condition : pod.status().conditions()) {
+    if (!IsNodesCondition(condition.type())) *others.add_conditions() = condition;
+  }
+  pod.mutable_status()->Swap(&others);
+  view.digest = Hash(SortedBytes(pod));
+  return view;
+}
+
+template <class T>
+ObjectView ViewOfPlain(T object) {
+  object.mutable_metadata()->clear_managed_fields();
+  ObjectView view{.bytes = SortedBytes(object)};
+  object.mutable_metadata()->clear_resource_version();
+  view.digest = Hash(SortedBytes(object));
+  return view;
+}
+
+}  // namespace
+
+const char* FeedKindName(FeedKind kind) {
+  switch (kind) {
+    case FeedKind::kNode: return "Node";
+    case FeedKind::kConfigMap: return "ConfigMap";
+    case FeedKind::kSecret: return "Secret";
+    case FeedKind::kService: return "Service";
+    case FeedKind::kEndpointSlice: return "EndpointSlice";
+    case FeedKind::kPod: return "Pod";
+  }
+  return "";
+}
+
+const Message& FeedPrototype(FeedKind kind) {
+  switch (kind) {
+    case FeedKind::kNode: return core::Node::default_instance();
+    case FeedKind::kConfigMap: return core::ConfigMap::default_instance();
+    case FeedKind::kSecret: return core::Secret::default_instance();
+    case FeedKind::kService: return core::Service::default_instance();
+    case FeedKind::kEndpointSlice: return k8s::discovery::v1::EndpointSlice::default_instance();
+    case FeedKind::kPod: break;
+  }
+  return core::Pod::default_instance();
+}
+
+ObjectView ViewOf(FeedKind kind, const Message& object) {
+  switch (kind) {
+    case FeedKind::kNode: return ViewOfNode(static_cast<const core::Node&>(object));
+    case FeedKind::kConfigMap: return ViewOfPlain(static_cast<const core::ConfigMap&>(object));
+    case FeedKind::kSecret: return ViewOfPlain(static_cast<const core::Secret&>(object));
+    case FeedKind::kService: return ViewOfPlain(static_cast<const core::Service&>(object));
+    case FeedKind::kEndpointSlice:
+      return ViewOfPlain(static_cast<const k8s::discovery::v1::EndpointSlice&>(object));
+    case FeedKind::kPod: break;
+  }
+  return ViewOfPod(static_cast<const core::Pod&>(object));
+}
+
+}  // namespace skiff::cp
