@@ -109,6 +109,7 @@ class InflatingSource::Zstd : public Inflater {
   ~Zstd() override { ZSTD_freeDStream(stream_); }
 
   Result<size_t> Step(std::string_view* input, std::string* output) override {
+    if (boundary_ && input->empty()) return size_t{0};  // or the next frame would count as begun
     ZSTD_inBuffer in{input->data(), input->size(), 0};
     ZSTD_outBuffer out{output->data(), output->size(), 0};
     const size_t left = ZSTD_decompressStream(stream_, &out, &in);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <map>
 #include <set>
 
 #include "base/os/files.h"
@@ -73,7 +74,6 @@ class LayerWriter {
 
  private:
   struct DirectoryEnd {  // applied last: what is put in a directory changes its time
-    std::string path;
     uint32_t mode;
     timespec mtime;
   };
@@ -99,7 +99,7 @@ class LayerWriter {
       return Error::Sys(errno, "fchown");
     }
     TRY(SetXattrs(root_.get(), entry));
-    directory_ends_.push_back({"", entry.mode, entry.mtime});
+    directory_ends_[""] = {entry.mode, entry.mtime};
     return {};
   }
 
@@ -160,7 +160,7 @@ class LayerWriter {
       return other == path || other.starts_with(path + "/");
     };
     std::erase_if(implicit_, inside);
-    std::erase_if(directory_ends_, [&](const DirectoryEnd& end) { return inside(end.path); });
+    std::erase_if(directory_ends_, [&](const auto& end) { return inside(end.first); });
   }
 
   Result<> Create(const TarEntry& entry, const std::string& path, const std::string& name,
@@ -219,7 +219,7 @@ class LayerWriter {
       return Error::Sys(errno, "fchown");
     }
     TRY(SetXattrs(directory.get(), entry));
-    directory_ends_.push_back({path, entry.mode, entry.mtime});
+    directory_ends_[path] = {entry.mode, entry.mtime};
     return {};
   }
 
@@ -305,14 +305,15 @@ class LayerWriter {
   }
 
   Result<> FinishDirectories() {
-    for (auto end = directory_ends_.rbegin(); end != directory_ends_.rend(); ++end) {
-      auto directory = OpenInRoot(root_.get(), end->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    for (auto it = directory_ends_.rbegin(); it != directory_ends_.rend(); ++it) {
+      const auto& [path, end] = *it;
+      auto directory = OpenInRoot(root_.get(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       // A later entry may have put something else in a parent's place.
       if (!directory.ok()) continue;
-      if (fchmod(directory->get(), end->mode) != 0) return Error::Sys(errno, "fchmod", end->path);
-      const std::array<timespec, 2> times{end->mtime, end->mtime};
+      if (fchmod(directory->get(), end.mode) != 0) return Error::Sys(errno, "fchmod", path);
+      const std::array<timespec, 2> times{end.mtime, end.mtime};
       if (futimens(directory->get(), times.data()) != 0) {
-        return Error::Sys(errno, "futimens", end->path);
+        return Error::Sys(errno, "futimens", path);
       }
     }
     return {};
@@ -323,7 +324,7 @@ class LayerWriter {
   UniqueFd parent_;
   std::string parent_path_;
   std::set<std::string> implicit_;
-  std::vector<DirectoryEnd> directory_ends_;
+  std::map<std::string, DirectoryEnd> directory_ends_;  // by path; children after parents
   LayerContents contents_;
 };
 

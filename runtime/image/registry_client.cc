@@ -189,7 +189,8 @@ RegistryCredentials RegistryClient::CredentialsFor(const RegistrySession& sessio
 // Sends as it is, over TLS or, where a loopback registry does not speak it, without.
 Result<HttpAnswer> RegistryClient::Send(const Endpoint& endpoint, HttpExchange exchange) {
   exchange.tls = HostSettings(HostOfUrl(exchange.url)).tls;
-  if (!endpoint.may_be_plain || HostOfUrl(exchange.url) != endpoint.host) {
+  if (!endpoint.may_be_plain || !exchange.url.starts_with("https:") ||
+      HostOfUrl(exchange.url) != endpoint.host) {
     return transfers_.Run(exchange);
   }
   const auto make_plain = [&] { exchange.url.replace(0, 5, "http"); };
