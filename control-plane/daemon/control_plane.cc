@@ -1,0 +1,204 @@
+#include "control-plane/daemon/control_plane.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "base/async/executor.h"
+#include "base/http/server.h"
+#include "base/log.h"
+#include "base/os/files.h"
+#include "control-plane/api/server.h"
+#include "control-plane/controllers/controllers.h"
+#include "control-plane/daemon/identity.h"
+#include "control-plane/rpc/node_link.h"
+#include "control-plane/scheduler/scheduler.h"
+#include "control-plane/store/sqlite_store.h"
+
+namespace skiff::cp {
+namespace {
+
+// Requests block on the store's group commit: threads are what makes groups.
+constexpr int kApiThreads = 16;
+constexpr int kControllerThreads = 4;
+constexpr std::chrono::milliseconds kDrainTime{5000};
+constexpr std::chrono::hours kCertificateCheck{1};
+
+std::string HostName() {
+  char name[256] = "";
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
+}
+
+int PortOf(const std::string& listen) {
+  return std::atoi(listen.substr(listen.rfind(':') + 1).c_str());
+}
+
+// The first address of "10.96.0.0/16": the kubernetes Service.
+std::string FirstAddress(const std::string& cidr) {
+  std::string address = cidr.substr(0, cidr.find('/'));
+  size_t dot = address.rfind('.');
+  if (dot == std::string::npos) return {};
+  return address.substr(0, dot + 1) + std::to_string(std::atoi(address.c_str() + dot + 1) + 1);
+}
+
+std::vector<std::string> ServerNames(const Config& config) {
+  std::vector<std::string> names = {"kubernetes",
+                                    "kubernetes.default",
+                                    "kubernetes.default.svc",
+                                    "kubernetes.default.svc." + config.cluster_domain,
+                                    "localhost",
+                                    "127.0.0.1",
+                                    config.advertise_address};
+  if (auto address = FirstAddress(config.service_cidr); !address.empty()) names.push_back(address);
+  if (auto host = HostName(); !host.empty()) names.push_back(host);
+  names.insert(names.end(), config.certificate_names.begin(), config.certificate_names.end());
+  return names;
+}
+
+class Daemon final : public ControlPlane {
+ public:
+  explicit Daemon(const Config& config)
+      : config_(config), workers_("api", kApiThreads), background_("control", kControllerThreads) {}
+
+  ~Daemon() override {
+    if (api_) api_->BeginShutdown();
+    background_.Cancel(certificate_timer_);
+    if (scheduler_) scheduler_->Stop();
+    if (controllers_) controllers_->Stop();
+    if (node_link_) node_link_->Stop();
+    if (http_) http_->Stop(kDrainTime);
+    background_.Stop();
+    workers_.Stop();
+    scheduler_.reset();
+    controllers_.reset();
+    http_.reset();
+    node_link_.reset();
+    api_.reset();
+    store_.reset();
+    log::Info("control plane stopped");
+  }
+
+  Result<void> Start() {
+    TRY(MakeDirectories(config_.data_dir, 0700).With("data directory"));
+    identity_ = TRY(EnsureIdentity(IdentityWanted(), Clock::Real().WallNow()));
+    store_ = TRY(OpenSqliteStore({.path = config_.data_dir + "/store.db"}));
+    node_link_ = NodeLink::Make();
+    TRY(StartApi());
+    TRY(StartControllers());
+    TRY(StartNodeLink());
+    TRY(StartHttp());
+    CheckCertificatesLater();
+    log::Info("control plane ready", {{"api", http_->address()},
+                                      {"advertised", config_.advertise_address},
+                                      {"revision", store_->CurrentRevision()}});
+    return {};
+  }
+
+ private:
+  std::string ServerUrl() const {
+    return "https://" + config_.advertise_address + ":" +
+           std::to_string(PortOf(config_.listen_address));
+  }
+
+  IdentityOptions IdentityWanted() const {
+    return {config_.data_dir, config_.kubeconfig, ServerNames(config_), ServerUrl()};
+  }
+
+  http::TlsConfig Tls() const {
+    return {identity_.server.certificate_pem, identity_.server.key_pem,
+            identity_.ca.certificate_pem};
+  }
+
+  Result<void> StartApi() {
+    ApiServer::Deps deps{*store_, kinds_, workers_, &node_link_->tunnels()};
+    ApiServerOptions options;
+    options.service_cidr = config_.service_cidr;
+    options.first_node_port = config_.first_node_port;
+    options.last_node_port = config_.last_node_port;
+    options.advertise_address = config_.advertise_address;
+    options.advertise_port = PortOf(config_.listen_address);
+    options.skiff_version = SKIFF_VERSION;
+    api_ = TRY(ApiServer::Open(std::move(deps), options).With("API server"));
+    return {};
+  }
+
+  Result<void> StartControllers() {
+    ControllersDeps deps;
+    deps.client = &api_->client();
+    deps.executor = &background_;
+    deps.cluster_ca_pem = identity_.ca.certificate_pem;
+    deps.cluster_cidrs = {config_.cluster_cidr};
+    deps.node_cidr_bits_ipv4 = config_.node_cidr_mask_size;
+    controllers_ = TRY(Controllers::Create(std::move(deps)).With("controllers"));
+    controllers_->Start();
+    scheduler_ = std::make_unique<Scheduler>(SchedulerDeps{&api_->client(), &background_});
+    scheduler_->Start();
+    return {};
+  }
+
+  Result<void> StartNodeLink() {
+    NodeLinkOptions options;
+    options.listen = config_.node_link_address;
+    options.ca = identity_.ca;
+    options.server = identity_.server;
+    options.cluster_domain = config_.cluster_domain;
+    options.service_cidrs = {config_.service_cidr};
+    options.cluster_cidrs = {config_.cluster_cidr};
+    options.api_server = ServerUrl();
+    TRY(node_link_->Start(api_->client(), std::move(options)).With("node link"));
+    return {};
+  }
+
+  Result<void> StartHttp() {
+    http::ServerOptions options;
+    options.listen = config_.listen_address;
+    options.tls = Tls();
+    options.error_response = &ApiServer::ErrorResponse;
+    http_ = TRY(http::Server::Start(std::move(options), api_->handler(), workers_));
+    return {};
+  }
+
+  void CheckCertificatesLater() {
+    certificate_timer_ = background_.PostAfter(kCertificateCheck, [this] {
+      RenewCertificates();
+      CheckCertificatesLater();
+    });
+  }
+
+  void RenewCertificates() {
+    auto identity = EnsureIdentity(IdentityWanted(), Clock::Real().WallNow());
+    if (!identity.ok()) {
+      return log::Error("certificates are due and could not be renewed, trying again in an hour",
+                        {{"error", identity.error()}});
+    }
+    identity_ = std::move(identity).value();
+    if (!identity_.server_renewed) return;
+    if (auto reloaded = http_->ReloadTls(Tls()); !reloaded.ok()) {
+      log::Error("renewed certificate is not accepted", {{"error", reloaded.error()}});
+    }
+    node_link_->ReloadServerCertificate(identity_.server);
+  }
+
+  const Config config_;
+  ThreadPool workers_;
+  ThreadPool background_;
+  const Kinds kinds_ = BuiltinKinds();
+  Identity identity_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<NodeLink> node_link_;
+  std::unique_ptr<ApiServer> api_;
+  std::unique_ptr<Controllers> controllers_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<http::Server> http_;
+  Executor::TimerId certificate_timer_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ControlPlane>> ControlPlane::Start(const Config& config) {
+  auto daemon = std::make_unique<Daemon>(config);
+  TRY(daemon->Start());
+  return std::unique_ptr<ControlPlane>(std::move(daemon));
+}
+
+}  // namespace skiff::cp
