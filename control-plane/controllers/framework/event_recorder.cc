@@ -117,13 +117,25 @@ struct EventRecorder::State : std::enable_shared_from_this<State> {
       }
       recent.erase(known);  // expired, or changed by somebody: a new one
     }
-    auto stored = client.Create(event);
+    auto stored = CreateAnew(event);
     if (!stored.ok()) {
       log::Debug("event not recorded", {{"reason", event.reason()}, {"error", stored.error()}});
       return;
     }
     if (recent.size() >= kMaxRemembered) recent.clear();
     recent[identity] = *stored;
+  }
+
+  // The name is the object's and the time's; two events of one moment need two moments.
+  Result<std::shared_ptr<const Event>> CreateAnew(Event event) {
+    auto stored = client.Create(event);
+    WallTime time = strand.clock().WallNow();
+    for (int i = 0; i < 8 && !stored.ok() && stored.error().code() == Code::kAlreadyExists; ++i) {
+      time += std::chrono::microseconds(1);
+      event.mutable_metadata()->set_name(event.involved_object().name() + "." + HexNanos(time));
+      stored = client.Create(event);
+    }
+    return stored;
   }
 
   bool TakeToken(const std::string& object) {
