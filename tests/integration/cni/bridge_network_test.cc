@@ -11,6 +11,7 @@
 #include "base/net/iptables.h"
 #include "base/net/rtnl.h"
 #include "base/os/files.h"
+#include "cni/leases.h"
 #include "tests/support/needs.h"
 #include "tests/support/netns.h"
 #include "tests/support/traffic.h"
@@ -29,6 +30,45 @@ using ::testing::Not;
 net::IpAddress Address(std::string_view text) { return net::IpAddress::Parse(text).value(); }
 net::IpPrefix Prefix(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 const net::IpAddress kAny4 = net::IpAddress();
+
+// Passes calls on, but fails one of them, after it took effect or before.
+class FailingIptables : public net::Iptables {
+ public:
+  explicit FailingIptables(net::Iptables& real) : real_(real) {}
+  // The call with this number (from 0) fails; calls are counted anew.
+  void FailCall(int number, bool after_effect) {
+    fail_at_ = number;
+    after_effect_ = after_effect;
+    calls_ = 0;
+  }
+  int calls() const { return calls_; }
+
+  Result<> Restore(net::IpFamily family, std::string_view payload) override {
+    bool fails = calls_++ == fail_at_;
+    if (!fails || after_effect_) {
+      Result<> result = real_.Restore(family, payload);
+      if (!fails || !result.ok()) return result;
+    }
+    return Error(Code::kUnavailable, "injected failure");
+  }
+  Result<std::string> Save(net::IpFamily family, std::string_view table) override {
+    return real_.Save(family, table);
+  }
+  Result<bool> ChainExists(net::IpFamily family, std::string_view table,
+                           std::string_view chain) override {
+    return real_.ChainExists(family, table, chain);
+  }
+  Result<std::vector<std::string>> ListChain(net::IpFamily family, std::string_view table,
+                                             std::string_view chain) override {
+    return real_.ListChain(family, table, chain);
+  }
+  bool Supports(net::IpFamily family) const override { return real_.Supports(family); }
+
+ private:
+  net::Iptables& real_;
+  int fail_at_ = -1, calls_ = 0;
+  bool after_effect_ = false;
+};
 
 class BridgeNetworkTest : public ::testing::Test {
  protected:
@@ -264,6 +304,67 @@ TEST_F(BridgeNetworkTest, FailuresLeaveNothing) {
   // The same request succeeds once the obstacle is gone.
   a.netns->Run([] { ASSERT_EQ(system("ip link del eth0"), 0); });
   node_->Run([&] { EXPECT_TRUE(network_->Attach(RequestFor(a)).ok()); });
+}
+
+TEST_F(BridgeNetworkTest, EveryFailureOfARuleIsUndoneOrFinishedLater) {
+  FailingIptables failing(*iptables_);
+  network_.reset();
+  node_->Run([&] {
+    BridgeConfig config{.state_dir = state_.path(), .boot_id = "boot-1"};
+    network_ = BridgeNetwork::Open(config, failing, conntrack_).value();
+    network_->SetPodCidrs(cidrs_, cluster_cidrs_).value();
+  });
+  std::string links = Links(), rules = Rules();
+  Pod a{.id = "a", .netns = TestNetns::Make()};
+  for (bool after_effect : {false, true}) {
+    int failures = 0;
+    for (int call = 0;; ++call) {
+      bool attached = false, detached = false;
+      node_->Run([&] {
+        failing.FailCall(call, after_effect);
+        attached = network_->Attach(RequestFor(a, {{Protocol::kTcp, 8080, 80, {}}})).ok();
+        int attach_calls = failing.calls();
+        detached = network_->Detach("a").ok();
+        failures += !attached || !detached;
+        // A failed call may be repeated, and then nothing is left.
+        EXPECT_TRUE(network_->Detach("a").ok()) << call;
+        EXPECT_GT(attach_calls, 0);
+      });
+      EXPECT_EQ(Links(), links) << call;
+      EXPECT_EQ(Rules(), rules) << call;
+      EXPECT_TRUE(ListDirectory(state_.path() + "/leases/boot-1")->empty()) << call;
+      if (attached && detached) break;
+    }
+    EXPECT_GE(failures, 4) << "both families, up and down";
+  }
+}
+
+TEST_F(BridgeNetworkTest, ACrashAfterTheRecordIsRepaired) {
+  // The daemon died when the lease was on disk and nothing else had been done.
+  Pod a{.id = "a", .netns = TestNetns::Make()}, b{.id = "b", .netns = TestNetns::Make()};
+  network_.reset();
+  {
+    auto leases = LeaseTable::Open(state_.path(), "boot-1").value();
+    for (const Pod* pod : {&a, &b}) {
+      Lease draft{.sandbox_id = pod->id, .netns_path = pod->netns->path()};
+      draft.ports = {{Protocol::kTcp, static_cast<uint16_t>(pod->id == "a" ? 8080 : 8081), 80, {}}};
+      draft.attachment.interface = "eth0";
+      draft.attachment.mtu = 1500;
+      ASSERT_TRUE(leases->Acquire(draft, {}, cidrs_).ok());
+    }
+  }
+  Open();
+  node_->Run([&] {
+    EXPECT_EQ(network_->Check("a").error().code(), Code::kFailedPrecondition);
+    auto attached = network_->Attach(RequestFor(a, {{Protocol::kTcp, 8080, 80, {}}}));
+    ASSERT_TRUE(attached.ok()) << attached.error().ToString();
+    EXPECT_TRUE(network_->Check("a").ok());
+    EXPECT_TRUE(network_->Recover({"a"}).ok());
+    EXPECT_EQ(network_->Get("b").error().code(), Code::kNotFound);
+  });
+  EchoServer server(a.netns->netns(), Transport::kTcp, kAny4, 80, "a");
+  EXPECT_EQ(AskFrom(*outside_, Transport::kTcp, "10.200.0.1", 8080).server, "a");
+  EXPECT_EQ(AskFrom(*outside_, Transport::kTcp, "10.200.0.1", 8081).error, ECONNREFUSED);
 }
 
 TEST_F(BridgeNetworkTest, RestartKeepsPodsAndRebootFreesThem) {
