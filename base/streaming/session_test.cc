@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/base64.h"
 #include "base/streaming/exec_session.h"
 #include "base/streaming/port_forward.h"
 #include "base/streaming/spdy_frames.h"

@@ -1,5 +1,7 @@
 #include "base/streaming/websocket_channels.h"
 
+#include "base/base64.h"
+
 namespace skiff::streaming {
 
 WebSocketChannels::WebSocketChannels(Executor& executor, std::shared_ptr<Stream> connection,

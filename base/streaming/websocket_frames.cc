@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
 #include "base/random.h"
 
 namespace skiff::streaming {
@@ -181,33 +182,6 @@ std::string MakeWebSocketKey() { return Base64Encode(RandomBytes(16)); }
 bool IsWebSocketKey(std::string_view key) {
   Result<std::string> bytes = Base64Decode(key);
   return bytes.ok() && bytes->size() == 16;
-}
-
-std::string Base64Encode(std::string_view bytes) {
-  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');  // and EVP's final NUL
-  int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                             reinterpret_cast<const unsigned char*>(bytes.data()),
-                             static_cast<int>(bytes.size()));
-  text.resize(static_cast<size_t>(size));
-  return text;
-}
-
-Result<std::string> Base64Decode(std::string_view text) {
-  if (text.empty()) return std::string();
-  size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
-  bool clean = text.size() % 4 == 0 &&
-               std::all_of(text.begin(), text.end() - static_cast<ptrdiff_t>(padding), [](char c) {
-                 return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                        (c >= '0' && c <= '9') || c == '+' || c == '/';
-               });
-  std::string bytes(text.size() / 4 * 3, '\0');
-  if (!clean || EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                                reinterpret_cast<const unsigned char*>(text.data()),
-                                static_cast<int>(text.size())) < 0) {
-    return Error(Code::kInvalidArgument, "not base64");
-  }
-  bytes.resize(bytes.size() - padding);
-  return bytes;
 }
 
 }  // namespace skiff::streaming

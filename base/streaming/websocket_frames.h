@@ -65,8 +65,4 @@ std::string MakeWebSocketKey();
 // Whether the text is base64 of exactly 16 bytes.
 bool IsWebSocketKey(std::string_view key);
 
-std::string Base64Encode(std::string_view bytes);
-// InvalidArgument for anything but padded base64.
-Result<std::string> Base64Decode(std::string_view text);
-
 }  // namespace skiff::streaming

@@ -14,8 +14,6 @@ namespace {
 
 namespace core = k8s::core::v1;
 
-constexpr std::string_view kAdvice =
-    "; make a new one with `skiff token create` on the control plane";
 // Members of a token's Secret: upstream's, and "max-uses" and "used-by" of our own.
 constexpr const char* kTokenSecret = "token-secret";
 constexpr const char* kExpiration = "expiration";
@@ -29,9 +27,8 @@ bool IsTokenText(std::string_view text, size_t size) {
          });
 }
 
-Error Refuse(const std::string& why) {
-  return Error(Code::kUnauthenticated, why + std::string(kAdvice));
-}
+// What to do about it is said where the user reads it, by the agent.
+Error Refuse(const std::string& why) { return Error(Code::kUnauthenticated, why); }
 
 std::string Member(const core::Secret& secret, const char* name) {
   auto found = secret.data().find(name);
@@ -64,8 +61,7 @@ Result<JoinToken> JoinToken::Parse(std::string_view text) {
       !IsTokenText(text.substr(dot + 1), 16)) {
     return Error(Code::kInvalidArgument,
                  "the join token is not of the form abcdef.0123456789abcdef (6 and 16 lower-case "
-                 "letters and digits)" +
-                     std::string(kAdvice));
+                 "letters and digits)");
   }
   return JoinToken{std::string(text.substr(0, dot)), std::string(text.substr(dot + 1))};
 }

@@ -29,7 +29,7 @@ struct TokenUse {
 };
 
 // Whether the token, as its Secret says, lets the node in. Success also for a use that is on record
-// already: the answer to it was lost. Unauthenticated with one line that says what to do: wrong,
+// already: the answer to it was lost. Unauthenticated with one line that says why: wrong,
 // expired, used up, not for joining.
 Result<> CheckToken(const k8s::core::v1::Secret* secret, const JoinToken& token,
                     const TokenUse& use, WallTime now);
