@@ -36,6 +36,7 @@ ApiResult<void> Registry::Bind(std::string_view ns, std::string_view name, std::
     return ApiError::Invalid(*pods, name, errors);
   }
   for (int attempt = 1; attempt <= kMaxAttempts; ++attempt) {
+    auto turn = locks_.Lock(pods->plural, ObjectKey(ns, name));
     auto current = TRY(Get(*pods, ns, name));
     const auto& pod = static_cast<const Pod&>(*current->object);
     if (!uid.empty() && uid != pod.metadata().uid()) {

@@ -104,6 +104,7 @@ ApiResult<Registry::Deleted> Registry::Delete(const KindInfo& kind, std::string_
                                               const DeletionOptions& deletion,
                                               const WriteOptions& options) {
   for (int attempt = 1; attempt <= kMaxAttempts; ++attempt) {
+    auto turn = locks_.Lock(kind.plural, ObjectKey(ns, name));
     auto current = TRY(Get(kind, ns, name));
     auto outcome = TRY(TryDelete(kind, *current, deletion, options));
     if (outcome) return *outcome;

@@ -194,8 +194,10 @@ ApiResult<Registry::Updated> Registry::Update(const KindInfo& kind, std::string_
                                               const Change& change, const WriteOptions& options,
                                               std::function<MessagePtr()> create_missing) {
   for (int attempt = 1; attempt <= kMaxAttempts; ++attempt) {
+    auto turn = locks_.Lock(kind.plural, ObjectKey(ns, name));
     auto current = Get(kind, ns, name);
     if (!current.ok()) {
+      turn.unlock();
       if (current.error().http_code != 404 || !create_missing) return std::move(current).error();
       auto created = Create(kind, create_missing(), options);
       if (created.ok()) return Updated{*created, true};

@@ -15,6 +15,7 @@
 #include "control-plane/api/cache/watch_cache.h"
 #include "control-plane/api/kind.h"
 #include "control-plane/api/object.h"
+#include "control-plane/api/registry/key_locks.h"
 #include "control-plane/api/registry/service_allocator.h"
 #include "control-plane/api/status.h"
 #include "control-plane/store/store.h"
@@ -108,6 +109,7 @@ class Registry {
                                              const Message* old);
 
   const Deps deps_;
+  KeyLocks locks_;
 };
 
 // How often a write is tried anew when other writes come between.
