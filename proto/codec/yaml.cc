@@ -36,6 +36,8 @@ struct Node {
 };
 using NodePtr = std::shared_ptr<const Node>;
 
+constexpr size_t kMaxNodes = 2'000'000;  // of one document, aliases expanded
+
 // Builds the tree as yaml-cpp reports nodes.
 class TreeBuilder : public YAML::EventHandler {
  public:
@@ -148,7 +150,7 @@ class Expander {
 
   void Value(const Node& node, int depth) {
     // A bomb is stopped by what it writes, and by its depth where it writes nothing.
-    if (out_.size() > limits_.max_json_bytes || ++nodes_ > limits_.max_json_bytes) {
+    if (out_.size() > limits_.max_json_bytes || ++nodes_ > kMaxNodes) {
       throw Refused{node.line, "document contains excessive aliasing"};
     }
     if (depth > limits_.max_depth) {
@@ -192,7 +194,7 @@ class Expander {
 
   // "<<": a map, or a list of maps of which earlier ones win (YAML 1.1's merge key).
   void Merge(const Node& value, int depth, Seen* seen, bool* first) {
-    if (depth > limits_.max_depth || ++nodes_ > limits_.max_json_bytes) {
+    if (depth > limits_.max_depth || ++nodes_ > kMaxNodes) {
       throw Refused{value.line, "document contains excessive aliasing"};
     }
     if (value.kind == Node::Kind::kMap) {
