@@ -1,0 +1,293 @@
+#include "cri/translate.h"
+
+#include <gtest/gtest.h>
+#include <sys/capability.h>
+
+#include <csignal>
+
+#include "cri/security.h"
+
+namespace skiff::cri {
+namespace {
+
+api::PodSandboxConfig SandboxConfig() {
+  api::PodSandboxConfig config;
+  config.mutable_metadata()->set_name("web");
+  config.mutable_metadata()->set_namespace_("default");
+  config.mutable_metadata()->set_uid("u1");
+  config.set_hostname("web-0");
+  config.set_log_directory("/var/log/pods/default_web_u1");
+  return config;
+}
+
+class ContainerPlan : public ::testing::Test {
+ protected:
+  ContainerPlan() {
+    image_.config.entrypoint = {"/entry"};
+    image_.config.command = {"serve"};
+    image_.config.env = {"PATH=/bin", "A=image"};
+    config_.mutable_metadata()->set_name("main");
+  }
+  Result<runtime::ContainerSpec> Plan() {
+    ContainerContext context{"c1",
+                             "s1",
+                             sandbox_,
+                             image_,
+                             {{"/layer"}, "/rw"},
+                             {"/f/resolv.conf", "/f/hostname", "/f/hosts"},
+                             "",
+                             {}};
+    return PlanContainer(config_, context);
+  }
+  api::LinuxContainerSecurityContext* security() {
+    return config_.mutable_linux()->mutable_security_context();
+  }
+  Code PlanError() {
+    const auto spec = Plan();
+    return spec.ok() ? Code{} : spec.error().code();
+  }
+  static bool Has(const std::vector<std::string>& list, const std::string& text) {
+    return std::find(list.begin(), list.end(), text) != list.end();
+  }
+
+  api::PodSandboxConfig sandbox_ = SandboxConfig();
+  api::ContainerConfig config_;
+  runtime::Image image_;
+};
+
+TEST(SandboxPlan, TakesNamespacesPortsAndSysctls) {
+  api::PodSandboxConfig config = SandboxConfig();
+  auto* namespaces =
+      config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
+  namespaces->set_pid(api::POD);
+  (*config.mutable_linux()->mutable_sysctls())["kernel.shm_rmid_forced"] = "1";
+  auto* port = config.add_port_mappings();
+  port->set_protocol(api::UDP);
+  port->set_host_port(53);
+  port->set_container_port(5353);
+  port->set_host_ip("127.0.0.1");
+  const auto plan = PlanSandbox(config, "", "s1");
+  ASSERT_TRUE(plan.ok()) << plan.error().message();
+  EXPECT_TRUE(plan->has_network);
+  EXPECT_EQ(plan->spec.pid, runtime::NamespaceMode::kPod);
+  EXPECT_EQ(plan->spec.sysctls.at("kernel.shm_rmid_forced"), "1");
+  ASSERT_EQ(plan->network.ports.size(), 1u);
+  EXPECT_EQ(plan->network.ports[0].protocol, cni::Protocol::kUdp);
+  EXPECT_EQ(plan->network.ports[0].host_ip->ToString(), "127.0.0.1");
+  EXPECT_EQ(plan->network.pod_uid, "u1");
+}
+
+TEST(SandboxPlan, RefusesNonsense) {
+  const auto code = [](const std::function<void(api::PodSandboxConfig*)>& change,
+                       const char* handler = "") {
+    api::PodSandboxConfig config = SandboxConfig();
+    change(&config);
+    const auto plan = PlanSandbox(config, handler, "s1");
+    return plan.ok() ? Code{} : plan.error().code();
+  };
+  const auto namespaces = [](api::PodSandboxConfig* config) {
+    return config->mutable_linux()->mutable_security_context()->mutable_namespace_options();
+  };
+  EXPECT_EQ(code([](auto* c) { c->mutable_metadata()->clear_uid(); }), Code::kInvalidArgument);
+  EXPECT_EQ(code([](auto*) {}, "kata"), Code::kNotFound);
+  EXPECT_EQ(code([](auto* c) { c->set_hostname(std::string(64, 'h')); }), Code::kInvalidArgument);
+  EXPECT_EQ(code([&](auto* c) { namespaces(c)->set_network(api::CONTAINER); }),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code([&](auto* c) { namespaces(c)->set_pid(api::TARGET); }), Code::kInvalidArgument);
+  EXPECT_EQ(code([](auto* c) { c->add_port_mappings()->set_host_port(70000); }),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code([](auto* c) { c->mutable_linux()->set_cgroup_parent("/a/../b"); }),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code([](auto* c) { c->mutable_linux()->set_cgroup_parent("x.slice"); }),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code([&](auto* c) {
+              namespaces(c)->set_network(api::NODE);
+              (*c->mutable_linux()->mutable_sysctls())["net.ipv4.ip_forward"] = "1";
+            }),
+            Code::kInvalidArgument);
+  EXPECT_EQ(code([&](auto* c) { namespaces(c)->mutable_userns_options()->set_mode(api::POD); }),
+            Code::kUnimplemented);
+}
+
+TEST_F(ContainerPlan, CommandAndArguments) {
+  EXPECT_EQ(Plan()->argv, (std::vector<std::string>{"/entry", "serve"}));
+  config_.add_args("other");
+  EXPECT_EQ(Plan()->argv, (std::vector<std::string>{"/entry", "other"}));
+  config_.clear_args();
+  config_.add_command("sh");
+  EXPECT_EQ(Plan()->argv, std::vector<std::string>{"sh"});
+  config_.clear_command();
+  image_.config = {};
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+}
+
+TEST_F(ContainerPlan, Environment) {
+  auto* entry = config_.add_envs();
+  entry->set_key("A");
+  entry->set_value("pod");
+  config_.set_tty(true);
+  EXPECT_EQ(Plan()->env,
+            (std::vector<std::string>{"PATH=/bin", "A=pod", "HOSTNAME=web-0", "TERM=xterm"}));
+  config_.add_envs()->set_key("B=C");
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+}
+
+TEST_F(ContainerPlan, MountsAreOrderedAndChecked) {
+  auto* deep = config_.add_mounts();
+  deep->set_host_path("/h/deep");
+  deep->set_container_path("/etc/app/conf");
+  auto* hosts = config_.add_mounts();
+  hosts->set_host_path("/pods/hosts");
+  hosts->set_container_path("/etc/hosts");
+  auto* top = config_.add_mounts();
+  top->set_host_path("/h/etc");
+  top->set_container_path("/data");
+  top->set_readonly(true);
+  top->set_recursive_read_only(true);
+  const auto spec = Plan();
+  ASSERT_TRUE(spec.ok());
+  std::vector<std::string> targets;
+  for (const auto& mount : spec->mounts) targets.push_back(mount.target + "<" + mount.source);
+  EXPECT_EQ(targets, (std::vector<std::string>{
+                         "/data</h/etc", "/etc/hosts</pods/hosts", "/etc/hostname</f/hostname",
+                         "/etc/resolv.conf</f/resolv.conf", "/etc/app/conf</h/deep"}));
+  EXPECT_TRUE(spec->mounts[0].recursive_readonly);
+  // Recursive read-only has its conditions.
+  top->set_readonly(false);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+  top->set_readonly(true);
+  top->set_propagation(api::PROPAGATION_BIDIRECTIONAL);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+  top->set_propagation(api::PROPAGATION_HOST_TO_CONTAINER);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+  top->set_recursive_read_only(false);
+  EXPECT_TRUE(Plan().ok());
+  top->set_host_path("relative");
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+}
+
+TEST_F(ContainerPlan, Users) {
+  image_.config.user = "www-data:4";
+  EXPECT_EQ(Plan()->user.user, "www-data:4");
+  security()->mutable_run_as_user()->set_value(1000);
+  EXPECT_EQ(Plan()->user.user, "1000");
+  security()->mutable_run_as_group()->set_value(2000);
+  security()->add_supplemental_groups(3000);
+  security()->set_supplemental_groups_policy(api::Strict);
+  const auto spec = Plan();
+  EXPECT_EQ(spec->user.group, "2000");
+  EXPECT_EQ(spec->user.additional_gids, std::vector<uint32_t>{3000});
+  EXPECT_FALSE(spec->user.groups_from_image);
+  security()->set_run_as_username("root");
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+  security()->clear_run_as_username();
+  security()->clear_run_as_user();
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);  // a group without a user
+  security()->clear_run_as_group();
+  security()->add_supplemental_groups(-1);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+}
+
+TEST_F(ContainerPlan, Privileged) {
+  security()->set_privileged(true);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);  // its sandbox is not
+  sandbox_.mutable_linux()->mutable_security_context()->set_privileged(true);
+  security()->mutable_seccomp()->set_profile_type(api::SecurityProfile::RuntimeDefault);
+  const auto spec = Plan();
+  ASSERT_TRUE(spec.ok());
+  EXPECT_TRUE(spec->privileged);
+  EXPECT_TRUE(spec->masked_paths.empty());
+  EXPECT_EQ(spec->seccomp.kind, runtime::SeccompSpec::Kind::kUnconfined);
+  EXPECT_NE(spec->capabilities.bounding & (1ull << CAP_SYS_ADMIN), 0u);
+}
+
+TEST_F(ContainerPlan, SeccompAndMaskedPaths) {
+  EXPECT_EQ(Plan()->seccomp.kind, runtime::SeccompSpec::Kind::kUnconfined);
+  EXPECT_TRUE(Has(Plan()->masked_paths, "/proc/kcore"));
+  EXPECT_TRUE(Has(Plan()->readonly_paths, "/proc/sys"));
+  security()->add_masked_paths("/bin/ls");
+  EXPECT_EQ(Plan()->masked_paths, std::vector<std::string>{"/bin/ls"});
+  security()->mutable_seccomp()->set_profile_type(api::SecurityProfile::RuntimeDefault);
+  EXPECT_EQ(Plan()->seccomp.kind, runtime::SeccompSpec::Kind::kDefault);
+  security()->mutable_seccomp()->set_profile_type(api::SecurityProfile::Localhost);
+  security()->mutable_seccomp()->set_localhost_ref("/nonexistent/profile.json");
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+}
+
+TEST(Capabilities, AddDropAndAll) {
+  const auto plan = [](std::vector<std::string> add, std::vector<std::string> drop) {
+    api::Capability capability;
+    for (const auto& name : add) capability.add_add_capabilities(name);
+    for (const auto& name : drop) capability.add_drop_capabilities(name);
+    return PlanCapabilities(capability);
+  };
+  const auto bit = [](int value) { return uint64_t{1} << value; };
+  const uint64_t base = *plan({}, {});
+  EXPECT_NE(base & bit(CAP_CHOWN), 0u);
+  EXPECT_EQ(base & bit(CAP_NET_ADMIN), 0u);
+  EXPECT_EQ(*plan({"NET_ADMIN"}, {}), base | bit(CAP_NET_ADMIN));
+  EXPECT_EQ(*plan({"cap_net_admin"}, {"CHOWN"}), (base | bit(CAP_NET_ADMIN)) & ~bit(CAP_CHOWN));
+  EXPECT_EQ(*plan({}, {"ALL"}), 0u);
+  EXPECT_EQ(*plan({"NET_BIND_SERVICE"}, {"all"}), bit(CAP_NET_BIND_SERVICE));
+  EXPECT_EQ(*plan({"ALL"}, {"CHOWN"}) & bit(CAP_CHOWN), 0u);
+  EXPECT_NE(*plan({"ALL"}, {"CHOWN"}) & bit(CAP_SYS_ADMIN), 0u);
+  EXPECT_EQ(plan({"NO_SUCH"}, {}).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(plan({"12"}, {}).error().code(), Code::kInvalidArgument);
+}
+
+TEST(Resources, AreTakenAndChecked) {
+  api::LinuxContainerResources resources;
+  EXPECT_FALSE(PlanResources(resources)->memory_limit_bytes.has_value());
+  resources.set_cpu_shares(1);
+  resources.set_cpu_quota(50000);
+  resources.set_cpu_period(100000);
+  resources.set_memory_limit_in_bytes(1 << 20);
+  (*resources.mutable_unified())["pids.max"] = "100";
+  auto* huge = resources.add_hugepage_limits();
+  huge->set_page_size("2MB");
+  huge->set_limit(4 << 20);
+  const auto spec = PlanResources(resources);
+  ASSERT_TRUE(spec.ok());
+  EXPECT_EQ(spec->cpu_shares, 2u);
+  EXPECT_EQ(spec->cpu_quota_us, 50000);
+  EXPECT_EQ(spec->memory_limit_bytes, 1 << 20);
+  EXPECT_EQ(spec->pids_limit, 100);
+  EXPECT_EQ(spec->hugepage_limits_bytes.at("2MB"), 4u << 20);
+  resources.set_memory_swap_limit_in_bytes(1);
+  EXPECT_EQ(PlanResources(resources).error().code(), Code::kInvalidArgument);
+  resources.clear_memory_swap_limit_in_bytes();
+  (*resources.mutable_unified())["../x"] = "1";
+  EXPECT_EQ(PlanResources(resources).error().code(), Code::kInvalidArgument);
+}
+
+TEST(Signals, EveryNameOfTheApi) {
+  EXPECT_EQ(*ParseSignal("SIGTERM"), SIGTERM);
+  EXPECT_EQ(*ParseSignal("KILL"), SIGKILL);
+  EXPECT_EQ(*ParseSignal("15"), SIGTERM);
+  EXPECT_EQ(*ParseSignal("SIGRTMIN+3"), SIGRTMIN + 3);
+  EXPECT_EQ(*ParseSignal("SIGRTMAXMINUS2"), SIGRTMAX - 2);
+  for (const char* bad : {"", "SIG", "0", "65", "999", "SIGFOO", "SIGRTMIN+99", "-1"}) {
+    EXPECT_FALSE(ParseSignal(bad).ok()) << bad;
+  }
+  const auto* names = api::Signal_descriptor();
+  for (int i = 1; i < names->value_count(); ++i) {
+    EXPECT_TRUE(ParseSignal(names->value(i)->name()).ok()) << names->value(i)->name();
+  }
+  EXPECT_EQ(api::Signal_Name(SignalToApi(SIGTERM)), "SIGTERM");
+  EXPECT_EQ(api::Signal_Name(SignalToApi(SIGQUIT)), "SIGQUIT");
+}
+
+TEST(ResolvConf, IsRendered) {
+  api::DNSConfig dns;
+  EXPECT_EQ(RenderResolvConf(dns), "");
+  dns.add_servers("10.96.0.10");
+  dns.add_searches("default.svc.cluster.local");
+  dns.add_searches("svc.cluster.local");
+  dns.add_options("ndots:5");
+  EXPECT_EQ(RenderResolvConf(dns),
+            "search default.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\n"
+            "options ndots:5\n");
+}
+
+}  // namespace
+}  // namespace skiff::cri
