@@ -1,0 +1,372 @@
+#include "agent/daemon/agent.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+
+#include "agent/cri_client/cri_client.h"
+#include "agent/daemon/builtin_runtime.h"
+#include "agent/daemon/health_server.h"
+#include "agent/desired/desired_state.h"
+#include "agent/events/recorder.h"
+#include "agent/link/node_link.h"
+#include "agent/node/node_object.h"
+#include "agent/pods/workers.h"
+#include "agent/proxy/proxy.h"
+#include "agent/tunnel/tunnels.h"
+#include "agent/volumes/volumes.h"
+#include "base/async/elastic_pool.h"
+#include "base/http/server.h"
+#include "base/log.h"
+#include "base/net/conntrack.h"
+#include "base/net/iptables.h"
+#include "base/os/files.h"
+#include "base/streaming/fd_stream.h"
+#include "proto/codec/quantity.h"
+#include "proto/k8s/core/v1/event.pb.h"
+#include "proto/k8s/core/v1/node.pb.h"
+#include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/discovery/v1/discovery.pb.h"
+#include "proto/skiff/node/v1/node.pb.h"
+
+namespace skiff::agent {
+namespace {
+
+namespace core = k8s::core::v1;
+namespace node_link = skiff::node::v1;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr char kVersion[] = "v1.36.0+skiff-0.1.0";
+constexpr int kMaxBlockingThreads = 128;
+constexpr int kMaxPulls = 4;
+constexpr int kMaxTunnelThreads = 512;
+constexpr seconds kHealthPeriod{20};
+constexpr minutes kNodeReportPeriod{5};
+
+std::vector<std::string> ToVector(const google::protobuf::RepeatedPtrField<std::string>& list) {
+  return {list.begin(), list.end()};
+}
+
+}  // namespace
+
+// In the order of construction; the destructor of Agent takes them down in the right one.
+struct Agent::Parts {
+  explicit Parts(const AgentConfig& agent_config) : config(agent_config) {}
+
+  const AgentConfig config;
+  ThreadPool loop{"agent", 2};
+  ElasticPool blocking{"agent-block", kMaxBlockingThreads, loop};
+  ElasticPool pulls{"agent-pull", kMaxPulls, loop};
+  ElasticPool tunnel_pool{"agent-tunnel", kMaxTunnelThreads, loop};
+  std::unique_ptr<net::SystemIptables> iptables;
+  std::unique_ptr<net::SystemConntrack> conntrack;
+  std::unique_ptr<BuiltinRuntime> runtime;  // null: another runtime
+  std::unique_ptr<CriClient> cri;
+  std::unique_ptr<ProbeRunner> probes;
+  std::unique_ptr<DesiredState> desired;
+  std::unique_ptr<EventRecorder> events;
+  PodVolumes volumes{Mounter::Kernel()};
+  streaming::IoThread io;
+  std::unique_ptr<PodDeps> pod_deps;
+  std::unique_ptr<PodWorkers> workers;
+  std::unique_ptr<NodeLink> link;  // null: no cluster
+  std::unique_ptr<Tunnels> tunnels;
+  std::shared_ptr<http::Server> health_server;
+
+  MachineFacts facts;
+  NodeOptions node_options;
+  std::string runtime_name = "skiff";
+
+  std::mutex mutex;
+  NodeContext context;                         // guarded by mutex
+  std::unique_ptr<proxy::ServiceProxy> proxy;  // made on the link's thread or at start
+  std::optional<core::Node> reported_node;     // guarded by mutex
+  SteadyTime reported_at;                      // guarded by mutex
+  std::atomic<bool> runtime_ready = false;
+
+  Result<> StartRuntime();
+  Result<> StartPods();
+  void StartLink();
+  void ObserveNode(bool repeat);
+  NodeContext Context() {
+    std::lock_guard lock(mutex);
+    return context;
+  }
+
+  void ApplyWelcome();
+  void ApplyChange(const DesiredChange& change);
+  void StartProxy();
+  void FeedProxy(const DesiredChange& change);
+  void SetService(const ObjectKey& key);
+  LinkCallbacks MakeCallbacks();
+};
+
+Result<> Agent::Parts::StartRuntime() {
+  if (config.runtime_endpoint.empty() || config.proxy_mode == "iptables") {
+    iptables = TRY(net::SystemIptables::Open());
+    conntrack = std::make_unique<net::SystemConntrack>();
+  }
+  std::shared_ptr<CriStubs> stubs;
+  if (config.runtime_endpoint.empty()) {
+    runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack));
+    stubs = runtime->MakeStubs();
+    if (config.server.empty()) {
+      TRY(runtime->SetPodCidrs({config.pod_cidr}, {config.pod_cidr}));
+    }
+  } else {
+    stubs = DialCri(config.runtime_endpoint);
+  }
+  cri = std::make_unique<CriClient>(std::move(stubs));
+  if (auto version = cri->Version(); version.ok()) runtime_name = version->name;
+  probes = MakeProbeRunner(*cri, blocking);
+  return {};
+}
+
+Result<> Agent::Parts::StartPods() {
+  TRY(MakeDirectories(config.state_dir + "/agent", 0700));
+  desired = TRY(DesiredState::Open(config.state_dir + "/agent/desired"));
+  facts = ReadMachineFacts();
+  node_options.node_name = config.node_name;
+  node_options.node_ips = config.node_ips.empty() ? FindNodeIps() : config.node_ips;
+  node_options.labels = config.labels;
+  node_options.state_dir = config.state_dir;
+  node_options.agent_version = kVersion;
+  node_options.max_pods = config.max_pods;
+  context.node_name = config.node_name;
+  context.host_ips = node_options.node_ips;
+  context.cgroup_root = config.cgroup_root;
+  context.cgroup_v2 = PathExists("/sys/fs/cgroup/cgroup.controllers");
+  context.state_dir = config.state_dir;
+  context.log_dir = config.pod_logs_dir;
+  context.memory_capacity_bytes = facts.memory_bytes;
+  context.allocatable_milli_cpu = facts.milli_cpu;
+  context.allocatable_memory_bytes = facts.memory_bytes;
+  events = std::make_unique<EventRecorder>(config.node_name, Clock::Real(),
+                                           [this](const core::Event& event) {
+                                             if (link != nullptr) link->ReportEvent(event);
+                                           });
+  pod_deps = std::make_unique<PodDeps>(
+      PodDeps{loop, blocking, pulls, *cri, volumes, *probes, *events, *desired,
+              [this] { return Context(); }, runtime_name, config.container_logs_dir,
+              [this](const core::Pod& pod, const core::PodStatus& status) {
+                if (link != nullptr) link->ReportPod(pod, status);
+              },
+              [this](const core::Pod& pod) {
+                if (link != nullptr) link->ReportGone(pod);
+              }});
+  workers = std::make_unique<PodWorkers>(*pod_deps);
+  if (!config.server.empty()) {
+    link = NodeLink::Make({config.server, config.node_name, config.token, config.ca_hash,
+                           config.ca_file, config.state_dir + "/pki", kVersion},
+                          MakeCallbacks());
+    tunnels = std::make_unique<Tunnels>(
+        TunnelDeps{*workers, *cri, *link, tunnel_pool, io, config.pod_logs_dir});
+  }
+  workers->StartWatching();
+  if (desired->complete() && link != nullptr) {
+    // Cut off or not: what was wanted last is wanted until we are told otherwise.
+    log::Info("going on with the desired state on disk", {{"pods", desired->Pods().size()}});
+    ApplyWelcome();
+    DesiredChange all;
+    all.full = true;
+    all.changed = desired->Keys();
+    ApplyChange(all);
+  }
+  return {};
+}
+
+void Agent::Parts::StartLink() {
+  ObserveNode(false);
+  if (link != nullptr) link->Start();
+}
+
+LinkCallbacks Agent::Parts::MakeCallbacks() {
+  LinkCallbacks callbacks;
+  callbacks.hello = [this](node_link::Hello* hello) {
+    hello->set_boot_id(facts.boot_id);
+    hello->set_resume_revision(desired->resume_revision());
+    core::Node node = MakeNode(node_options, facts, ObserveHealth(*cri, config.state_dir), nullptr,
+                               Clock::Real().WallNow());
+    hello->set_node(node.SerializeAsString());
+  };
+  callbacks.on_message = [this](const node_link::ControlMessage& message) {
+    auto change = desired->Apply(message);
+    if (message.has_welcome()) ApplyWelcome();
+    if (change) ApplyChange(*change);
+  };
+  callbacks.on_tunnel = [this](const node_link::TunnelRequest& request) {
+    tunnels->Handle(request);
+  };
+  callbacks.on_connected = [this](bool up) {
+    if (!up) return;
+    workers->RepeatReports();
+    blocking.Post([this] { ObserveNode(true); });
+  };
+  return callbacks;
+}
+
+void Agent::Parts::ApplyWelcome() {
+  auto welcome = desired->welcome();
+  const auto& settings = welcome->settings();
+  {
+    std::lock_guard lock(mutex);
+    if (!settings.cluster_domain().empty()) context.cluster_domain = settings.cluster_domain();
+    context.cluster_dns = ToVector(settings.cluster_dns());
+  }
+  if (runtime != nullptr && !welcome->pod_cidrs().empty()) {
+    auto set =
+        runtime->SetPodCidrs(ToVector(welcome->pod_cidrs()), ToVector(settings.cluster_cidrs()));
+    if (!set.ok()) {
+      log::Error("cannot set the pods' addresses; new pods get no network",
+                 {{"error", set.error()}});
+    }
+  }
+  StartProxy();
+}
+
+void Agent::Parts::StartProxy() {
+  if (proxy != nullptr || config.proxy_mode != "iptables") return;
+  proxy::Config options;
+  options.node_name = config.node_name;
+  for (const std::string& cidr : desired->welcome()->settings().cluster_cidrs()) {
+    auto prefix = net::IpPrefix::Parse(cidr);
+    if (prefix.ok()) options.cluster_cidrs.push_back(*prefix);
+  }
+  auto started = proxy::ServiceProxy::Start(std::move(options), {blocking, *iptables, *conntrack});
+  if (!started.ok()) {
+    log::Error("the service proxy does not start; services are not reachable from this node",
+               {{"error", started.error()}});
+    return;
+  }
+  proxy = *std::move(started);
+}
+
+void Agent::Parts::SetService(const ObjectKey& key) {
+  auto object = desired->Find(key);
+  if (object == nullptr) return;
+  if (key.kind == "Service") {
+    proxy->SetService(static_cast<const core::Service&>(*object));
+  } else if (key.kind == "EndpointSlice") {
+    proxy->SetEndpointSlice(static_cast<const k8s::discovery::v1::EndpointSlice&>(*object));
+  }
+}
+
+void Agent::Parts::FeedProxy(const DesiredChange& change) {
+  if (proxy == nullptr) return;
+  if (change.full) proxy->BeginReplace();
+  for (const ObjectKey& key : change.deleted) {
+    if (change.full) continue;
+    if (key.kind == "Service") proxy->DeleteService(key.name_space, key.name);
+    if (key.kind == "EndpointSlice") proxy->DeleteEndpointSlice(key.name_space, key.name);
+  }
+  for (const ObjectKey& key : change.changed) SetService(key);
+  if (change.full) proxy->SyncDone();
+}
+
+void Agent::Parts::ApplyChange(const DesiredChange& change) {
+  FeedProxy(change);
+  bool pods = change.full;
+  for (const auto* keys : {&change.changed, &change.deleted}) {
+    for (const ObjectKey& key : *keys) pods = pods || key.kind == "Pod";
+  }
+  if (pods) workers->SetDesired(desired->Pods());
+  for (const auto* keys : {&change.changed, &change.deleted}) {
+    for (const ObjectKey& key : *keys) {
+      if (key.kind == "ConfigMap" || key.kind == "Secret") {
+        workers->ObjectChanged(key.kind, key.name_space, key.name);
+      }
+    }
+  }
+}
+
+void Agent::Parts::ObserveNode(bool repeat) {
+  NodeHealth health = ObserveHealth(*cri, config.state_dir);
+  runtime_ready = health.runtime_ready;
+  SteadyTime now = Clock::Real().Now();
+  std::optional<core::Node> report;
+  {
+    std::lock_guard lock(mutex);
+    core::Node node = MakeNode(node_options, facts, health,
+                               reported_node ? &*reported_node : nullptr, Clock::Real().WallNow());
+    bool news = repeat || !reported_node || NodeDiffers(node, *reported_node) ||
+                now - reported_at > kNodeReportPeriod;
+    if (news) {
+      reported_node = node;
+      reported_at = now;
+      report = std::move(node);
+    }
+  }
+  if (report && link != nullptr) link->ReportNode(*report);
+  if (!repeat) {
+    loop.PostAfter(kHealthPeriod, [this] { blocking.Post([this] { ObserveNode(false); }); });
+  }
+}
+
+Agent::Agent(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Agent::~Agent() {
+  Parts& parts = *parts_;
+  // Who calls goes before who is called: first what comes from outside, then the pools.
+  parts.health_server.reset();
+  if (parts.link != nullptr) parts.link->Stop();
+  parts.tunnel_pool.Stop();
+  parts.workers.reset();
+  parts.pulls.Stop();
+  parts.blocking.Stop();
+  parts.loop.Stop();
+  parts.proxy.reset();
+  parts.tunnels.reset();
+  parts.link.reset();
+  parts.probes.reset();
+  parts.cri.reset();
+  parts.runtime.reset();
+}
+
+Result<std::unique_ptr<Agent>> Agent::Start(const AgentConfig& config) {
+  auto agent = std::unique_ptr<Agent>(new Agent(std::make_unique<Parts>(config)));
+  Parts& parts = *agent->parts_;
+  TRY(parts.StartRuntime().With("start the runtime"));
+  TRY(parts.StartPods());
+  if (!config.health_address.empty()) {
+    auto server = StartHealthServer(
+        config.health_address,
+        [&parts] {
+          return HealthFacts{parts.link != nullptr && parts.link->connected(), parts.runtime_ready,
+                             parts.workers->size()};
+        },
+        parts.loop);
+    // Another agent on this machine may have the port: no reason to run no pods.
+    if (server.ok()) {
+      parts.health_server = *std::move(server);
+    } else {
+      log::Warning("no health endpoint; going on without", {{"error", server.error()}});
+    }
+  }
+  parts.StartLink();
+  return agent;
+}
+
+Result<> ResetNode(const AgentConfig& config, bool keep_state) {
+  auto iptables = TRY(net::SystemIptables::Open());
+  net::SystemConntrack conntrack;
+  {
+    auto runtime = TRY(BuiltinRuntime::Start(config, *iptables, conntrack));
+    TRY(runtime->RemoveAll());
+  }
+  TRY(proxy::RemoveAllRules(*iptables));
+  PodVolumes volumes(Mounter::Kernel());
+  std::string pods = config.state_dir + "/pods";
+  if (PathExists(pods)) {
+    for (const std::string& uid : TRY(ListDirectory(pods))) TRY(volumes.Release(pods + "/" + uid));
+  }
+  // What it was told to run, it is not to run again.
+  TRY(RemoveTree(config.state_dir + "/agent"));
+  TRY(RemoveTree(config.run_dir + "/cri"));
+  TRY(RemoveTree(config.run_dir + "/runtime"));
+  if (!keep_state) TRY(RemoveTree(config.state_dir));
+  return {};
+}
+
+}  // namespace skiff::agent

@@ -1,0 +1,89 @@
+#include "agent/daemon/builtin_runtime.h"
+
+#include "agent/cri_client/stubs.h"
+#include "base/log.h"
+#include "base/net/conntrack.h"
+#include "base/net/ip.h"
+#include "base/net/iptables.h"
+#include "base/os/files.h"
+#include "cni/bridge_network.h"
+#include "cri/in_process.h"
+#include "cri/server.h"
+
+namespace skiff::agent {
+namespace {
+
+Result<std::vector<net::IpPrefix>> ParsePrefixes(const std::vector<std::string>& texts) {
+  std::vector<net::IpPrefix> prefixes;
+  for (const std::string& text : texts) prefixes.push_back(TRY(net::IpPrefix::Parse(text)));
+  return prefixes;
+}
+
+runtime::RegistrySettings Registries(const AgentConfig& config) {
+  runtime::RegistrySettings settings;
+  for (const RegistryConfig& registry : config.registries) {
+    runtime::RegistryHost host;
+    host.mirrors = registry.mirrors;
+    host.plain_http = registry.plain_http;
+    host.credentials.username = registry.username;
+    host.credentials.password = registry.password;
+    host.tls.ca_file = registry.ca_file;
+    host.tls.insecure_skip_verify = registry.insecure_skip_verify;
+    settings.hosts[registry.host] = std::move(host);
+  }
+  return settings;
+}
+
+}  // namespace
+
+struct BuiltinRuntime::Parts {
+  std::unique_ptr<cni::BridgeNetwork> network;
+  std::unique_ptr<cri::CriServer> server;
+};
+
+BuiltinRuntime::BuiltinRuntime(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+BuiltinRuntime::~BuiltinRuntime() = default;
+
+Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig& config,
+                                                              net::Iptables& iptables,
+                                                              net::Conntrack& conntrack) {
+  auto parts = std::make_unique<Parts>();
+  TRY(MakeDirectories(config.run_dir, 0755));
+  TRY(MakeDirectories(config.state_dir, 0755));
+  cni::BridgeConfig bridge;
+  bridge.state_dir = config.state_dir + "/network";
+  parts->network = TRY(cni::BridgeNetwork::Open(bridge, iptables, conntrack));
+  cri::CriOptions options;
+  options.socket = config.run_dir + "/skiff.sock";
+  options.state_dir = config.run_dir + "/cri";
+  options.runtime.state_dir = config.run_dir + "/runtime";
+  options.runtime.netns_dir = config.run_dir + "/netns";
+  options.runtime.binary_dir = config.libexec_dir;
+  options.runtime.default_cgroup_parent = config.cgroup_root + "/skiff";
+  options.images.root = config.state_dir + "/images";
+  options.images.registries = Registries(config);
+  TRY(options.images.registries.Check());
+  options.network = parts->network.get();
+  parts->server = TRY(cri::CriServer::Start(std::move(options)));
+  return std::unique_ptr<BuiltinRuntime>(new BuiltinRuntime(std::move(parts)));
+}
+
+std::shared_ptr<CriStubs> BuiltinRuntime::MakeStubs() {
+  auto stubs = std::make_shared<CriStubs>();
+  stubs->runtime = cri::InProcessRuntimeStub(*parts_->server);
+  stubs->images = cri::InProcessImageStub(*parts_->server);
+  return stubs;
+}
+
+Result<> BuiltinRuntime::SetPodCidrs(const std::vector<std::string>& pod_cidrs,
+                                     const std::vector<std::string>& cluster_cidrs) {
+  return parts_->network->SetPodCidrs(TRY(ParsePrefixes(pod_cidrs)),
+                                      TRY(ParsePrefixes(cluster_cidrs)));
+}
+
+Result<> BuiltinRuntime::RemoveAll() {
+  TRY(parts_->server->RemoveAll());
+  return parts_->network->RemoveAll();
+}
+
+}  // namespace skiff::agent

@@ -1,0 +1,41 @@
+// The built-in CRI runtime and pod network of this process.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/cri_client/cri_client.h"
+#include "agent/daemon/config.h"
+#include "base/result.h"
+
+namespace skiff::net {
+class Iptables;
+class Conntrack;
+}  // namespace skiff::net
+
+namespace skiff::agent {
+
+class BuiltinRuntime {
+ public:
+  // Adopts what runs and serves the CRI socket. iptables and conntrack must outlive it.
+  static Result<std::unique_ptr<BuiltinRuntime>> Start(const AgentConfig& config,
+                                                       net::Iptables& iptables,
+                                                       net::Conntrack& conntrack);
+  // Leaves pods running. Its stubs must be gone.
+  ~BuiltinRuntime();
+
+  std::shared_ptr<CriStubs> MakeStubs();
+  // The pods' ranges, as text ("10.244.1.0/24").
+  Result<> SetPodCidrs(const std::vector<std::string>& pod_cidrs,
+                       const std::vector<std::string>& cluster_cidrs);
+  // Removes all pods, and the network.
+  Result<> RemoveAll();
+
+ private:
+  struct Parts;
+  explicit BuiltinRuntime(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace skiff::agent

@@ -1,0 +1,181 @@
+#include "agent/daemon/config.h"
+
+#include <arpa/inet.h>
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cctype>
+#include <functional>
+
+#include "base/os/files.h"
+
+namespace skiff::agent {
+namespace {
+
+using Setters = std::map<std::string, std::function<void(const YAML::Node&)>>;
+
+// yaml-cpp reports by exceptions; they end in ParseConfig.
+struct BadSetting {
+  YAML::Mark mark;
+  std::string text;
+};
+
+void ReadMap(const YAML::Node& node, const std::string& where, const Setters& setters) {
+  if (!node || node.IsNull()) return;
+  if (!node.IsMap()) throw BadSetting{node.Mark(), where + " must be a mapping"};
+  for (const auto& entry : node) {
+    std::string key = entry.first.as<std::string>();
+    auto setter = setters.find(key);
+    if (setter == setters.end()) {
+      throw BadSetting{entry.first.Mark(), "unknown setting \"" + key + "\""};
+    }
+    try {
+      setter->second(entry.second);
+    } catch (const YAML::BadConversion&) {
+      throw BadSetting{entry.second.Mark(), "\"" + key + "\" has a value of the wrong kind"};
+    }
+  }
+}
+
+template <class T>
+std::function<void(const YAML::Node&)> Into(T* target) {
+  return [target](const YAML::Node& node) {
+    if (!node.IsNull()) *target = node.as<T>();
+  };
+}
+
+RegistryConfig ReadRegistry(const YAML::Node& node) {
+  RegistryConfig registry;
+  ReadMap(node, "an entry of registries",
+          {{"host", Into(&registry.host)},
+           {"plainHttp", Into(&registry.plain_http)},
+           {"insecureSkipVerify", Into(&registry.insecure_skip_verify)},
+           {"caFile", Into(&registry.ca_file)},
+           {"mirrors", Into(&registry.mirrors)},
+           {"username", Into(&registry.username)},
+           {"password", Into(&registry.password)}});
+  if (registry.host.empty()) throw BadSetting{node.Mark(), "a registry needs a host"};
+  return registry;
+}
+
+void Read(const YAML::Node& root, AgentConfig* config) {
+  auto read_level = [config](const YAML::Node& node) {
+    auto level = log::ParseLevel(node.as<std::string>());
+    if (!level.ok()) throw BadSetting{node.Mark(), level.error().message()};
+    config->log_level = *level;
+  };
+  auto read_registries = [config](const YAML::Node& node) {
+    for (const auto& entry : node) config->registries.push_back(ReadRegistry(entry));
+  };
+  auto read_proxy = [config](const YAML::Node& node) {
+    ReadMap(node, "proxy", {{"mode", Into(&config->proxy_mode)}});
+  };
+  ReadMap(root, "the configuration",
+          {{"nodeName", Into(&config->node_name)},
+           {"nodeIPs", Into(&config->node_ips)},
+           {"server", Into(&config->server)},
+           {"token", Into(&config->token)},
+           {"caHash", Into(&config->ca_hash)},
+           {"caFile", Into(&config->ca_file)},
+           {"labels", Into(&config->labels)},
+           {"stateDir", Into(&config->state_dir)},
+           {"runDir", Into(&config->run_dir)},
+           {"podLogsDir", Into(&config->pod_logs_dir)},
+           {"containerLogsDir", Into(&config->container_logs_dir)},
+           {"runtimeEndpoint", Into(&config->runtime_endpoint)},
+           {"cgroupRoot", Into(&config->cgroup_root)},
+           {"libexecDir", Into(&config->libexec_dir)},
+           {"podCidr", Into(&config->pod_cidr)},
+           {"registries", read_registries},
+           {"proxy", read_proxy},
+           {"maxPods", Into(&config->max_pods)},
+           {"healthAddress", Into(&config->health_address)},
+           {"logLevel", read_level}});
+}
+
+// RFC 1123 subdomain.
+bool ValidNodeName(const std::string& name) {
+  if (name.empty() || name.size() > 253) return false;
+  auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  return alnum(name.front()) && alnum(name.back()) &&
+         std::all_of(name.begin(), name.end(),
+                     [&](char c) { return alnum(c) || c == '-' || c == '.'; });
+}
+
+std::string DirectoryOfThisProgram() {
+  char path[4096];
+  ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0) return "/usr/libexec/skiff";
+  std::string program(path, static_cast<size_t>(length));
+  return program.substr(0, program.rfind('/'));
+}
+
+}  // namespace
+
+Result<AgentConfig> ParseConfig(const std::string& text, const std::string& name) {
+  AgentConfig config;
+  auto bad = [&name](const YAML::Mark& mark, const std::string& what) {
+    return Error(Code::kInvalidArgument, name + ":" + std::to_string(mark.line + 1) + ": " + what);
+  };
+  try {
+    Read(YAML::Load(text), &config);
+  } catch (const BadSetting& setting) {
+    return bad(setting.mark, setting.text);
+  } catch (const YAML::Exception& exception) {
+    return bad(exception.mark, exception.msg);
+  }
+  return config;
+}
+
+Result<AgentConfig> LoadConfig(const std::string& path) {
+  auto text = ReadFile(path, 1 << 20);
+  if (!text.ok() && text.error().code() == Code::kNotFound) return AgentConfig();
+  if (!text.ok()) return std::move(text).error();
+  return ParseConfig(*text, path);
+}
+
+Result<> CompleteConfig(AgentConfig* config) {
+  auto bad = [](const std::string& what) { return Error(Code::kInvalidArgument, what); };
+  if (config->node_name.empty()) {
+    char name[256] = {};
+    if (::gethostname(name, sizeof name - 1) != 0) return Error::Sys(errno, "gethostname");
+    config->node_name = name;
+    std::transform(config->node_name.begin(), config->node_name.end(), config->node_name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  }
+  if (!ValidNodeName(config->node_name)) {
+    return bad("\"" + config->node_name +
+               "\" is no node name: lower-case letters, digits, '-' and '.'; set nodeName");
+  }
+  if (!config->server.empty() && config->server.rfind(':') == std::string::npos) {
+    config->server += ":6444";
+  }
+  for (const std::string& ip : config->node_ips) {
+    unsigned char bytes[16];
+    if (::inet_pton(AF_INET, ip.c_str(), bytes) != 1 &&
+        ::inet_pton(AF_INET6, ip.c_str(), bytes) != 1) {
+      return bad("nodeIPs: \"" + ip + "\" is no address");
+    }
+  }
+  if (config->proxy_mode != "iptables" && config->proxy_mode != "none") {
+    return bad("proxy.mode must be \"iptables\" or \"none\", not \"" + config->proxy_mode + "\"");
+  }
+  if (config->max_pods < 1) return bad("maxPods must be at least 1");
+  for (const std::string* directory :
+       {&config->state_dir, &config->run_dir, &config->pod_logs_dir, &config->cgroup_root}) {
+    if (!directory->starts_with('/')) return bad("\"" + *directory + "\" is no absolute path");
+  }
+  if (!config->runtime_endpoint.empty() && config->runtime_endpoint.starts_with('/')) {
+    config->runtime_endpoint.insert(0, "unix://");
+  }
+  if (config->libexec_dir.empty()) {
+    // Installed, the helpers are in libexec; in a build tree, beside the agent.
+    std::string beside = DirectoryOfThisProgram();
+    config->libexec_dir = PathExists(beside + "/skiff-shim") ? beside : "/usr/libexec/skiff";
+  }
+  while (config->cgroup_root.ends_with('/')) config->cgroup_root.pop_back();
+  return {};
+}
+
+}  // namespace skiff::agent

@@ -1,0 +1,56 @@
+// skiff-agent's configuration: /etc/skiff/agent.yaml, overridden by flags. Each setting is
+// explained in packaging/config/agent.yaml.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+
+namespace skiff::agent {
+
+struct RegistryConfig {
+  std::string host;
+  bool plain_http = false;
+  bool insecure_skip_verify = false;
+  std::string ca_file;
+  std::vector<std::string> mirrors;
+  std::string username;
+  std::string password;
+};
+
+struct AgentConfig {
+  std::string node_name;  // filled in with the hostname
+  std::vector<std::string> node_ips;
+  std::string server;
+  std::string token;
+  std::string ca_hash;
+  std::string ca_file;
+  std::map<std::string, std::string> labels;
+  std::string state_dir = "/var/lib/skiff";
+  std::string run_dir = "/run/skiff";
+  std::string pod_logs_dir = "/var/log/pods";
+  std::string container_logs_dir = "/var/log/containers";
+  std::string runtime_endpoint;
+  std::string cgroup_root = "/";
+  std::string libexec_dir;
+  std::string pod_cidr = "10.88.0.0/16";
+  std::vector<RegistryConfig> registries;
+  std::string proxy_mode = "iptables";
+  int max_pods = 110;
+  std::string health_address = "127.0.0.1:10248";
+  log::Level log_level = log::Level::kInfo;
+};
+
+// A file that is not there gives the defaults. InvalidArgument names the file, the line and what is
+// wrong: an unknown key, a value of the wrong kind.
+Result<AgentConfig> LoadConfig(const std::string& path);
+// The same from text; name stands for the file in errors.
+Result<AgentConfig> ParseConfig(const std::string& text, const std::string& name);
+// Fills in what depends on the machine and checks what parsing cannot: names, addresses, modes.
+Result<> CompleteConfig(AgentConfig* config);
+
+}  // namespace skiff::agent
