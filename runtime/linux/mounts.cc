@@ -67,7 +67,11 @@ Result<UniqueFd> MakeOverlayByContext(const OverlayLayers& layers) {
 
 // mount(2) takes one page of options; a layer's descriptor has a short name whatever its path.
 Result<UniqueFd> MakeOverlayByMount(const OverlayLayers& layers, const std::string& scratch_dir) {
-  std::vector<UniqueFd> held;
+  if (::unshare(CLONE_NEWNS) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNS");
+  if (::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) {
+    return Error::Sys(errno, "mount private", "/");
+  }
+  std::vector<UniqueFd> held;  // opened in the namespace that mounts them, as the kernel asks
   auto short_name = [&](const std::string& path) -> Result<std::string> {
     held.push_back(TRY(OpenFile(path, O_PATH | O_DIRECTORY)));
     return "/proc/self/fd/" + std::to_string(held.back().get());
@@ -80,10 +84,6 @@ Result<UniqueFd> MakeOverlayByMount(const OverlayLayers& layers, const std::stri
   if (!layers.upper.empty()) {
     options += ",upperdir=" + TRY(short_name(layers.upper));
     options += ",workdir=" + TRY(short_name(layers.work)) + "," + kOverlayFlags;
-  }
-  if (::unshare(CLONE_NEWNS) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNS");
-  if (::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) {
-    return Error::Sys(errno, "mount private", "/");
   }
   if (::mount("overlay", scratch_dir.c_str(), "overlay", 0, options.c_str()) != 0) {
     return Error::Sys(errno, "mount overlay", options);

@@ -7,6 +7,7 @@
 
 #include <asm/signal.h>
 #include <asm/unistd.h>
+#include <linux/prctl.h>
 
 namespace {
 
@@ -43,6 +44,8 @@ extern "C" [[noreturn]] void SkiffPauseMain() {
     void* restorer;
     unsigned long mask;
   } ignore{SIG_IGN, 0, nullptr, 0};  // struct sigaction as the kernel has it
+  // Executed from a descriptor, it has no name that ps could show.
+  Call(__NR_prctl, PR_SET_NAME, reinterpret_cast<long>("skiff-pause"), 0, 0);
   unsigned long wanted = Bit(SIGTERM) | Bit(SIGINT);
   Call(__NR_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<long>(&wanted), 0, sizeof wanted);
   Call(__NR_rt_sigaction, SIGCHLD, reinterpret_cast<long>(&ignore), 0, sizeof wanted);
