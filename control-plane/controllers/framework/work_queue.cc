@@ -69,9 +69,10 @@ void WorkQueue::ProcessNext() {
   if (result.ok()) {
     failures_.erase(key);
   } else {
-    // Conflicts are the everyday cause: somebody else was faster.
-    auto level =
-        result.error().code() == Code::kConflict ? log::Level::kDebug : log::Level::kWarning;
+    // The everyday cause is that somebody else was faster.
+    const Code code = result.error().code();
+    auto level = code == Code::kConflict || code == Code::kNotFound ? log::Level::kDebug
+                                                                    : log::Level::kWarning;
     std::chrono::nanoseconds delay = BackOff(key);
     log::Write(level, "controller: key failed, retrying",
                {{"controller", name_},
