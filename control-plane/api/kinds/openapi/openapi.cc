@@ -13,7 +13,8 @@
 namespace skiff::cp {
 namespace {
 
-constexpr char kV2Protobuf[] = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+// Clients ask for it with an @, which media types may not hold (RFC 6838): the answer has a dot.
+constexpr char kV2Protobuf[] = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 constexpr std::string_view kV3Root = "/openapi/v3";
 
 Json Info() { return {{"title", "Kubernetes"}, {"version", "v1.36.0"}}; }
@@ -88,7 +89,8 @@ std::optional<http::Response> OpenApi::Handle(const http::Request& request) cons
   if (path == "/openapi/v2") {
     // kubectl asks for the protobuf form by name; others get JSON.
     std::string_view accept = request.headers.Get("Accept");
-    bool protobuf = accept.find("proto-openapi.spec.v2@v1.0+protobuf") != std::string_view::npos;
+    bool protobuf = accept.find("proto-openapi.spec.v2@v1.0+protobuf") != std::string_view::npos ||
+                    accept.find("proto-openapi.spec.v2.v1.0+protobuf") != std::string_view::npos;
     return protobuf ? Answer(request, v2_protobuf_, kV2Protobuf)
                     : Answer(request, v2_json_, "application/json");
   }
