@@ -8,6 +8,7 @@
 #include "base/http/server.h"
 #include "base/log.h"
 #include "base/os/files.h"
+#include "control-plane/api/kinds/openapi/openapi.h"
 #include "control-plane/api/server.h"
 #include "control-plane/controllers/controllers.h"
 #include "control-plane/daemon/identity.h"
@@ -111,6 +112,7 @@ class Daemon final : public ControlPlane {
 
   Result<void> StartApi() {
     ApiServer::Deps deps{*store_, kinds_, workers_, &node_link_->tunnels()};
+    deps.openapi = [this](const http::Request& request) { return openapi_.Handle(request); };
     ApiServerOptions options;
     options.service_cidr = config_.service_cidr;
     options.first_node_port = config_.first_node_port;
@@ -183,6 +185,7 @@ class Daemon final : public ControlPlane {
   ThreadPool workers_;
   ThreadPool background_;
   const Kinds kinds_ = BuiltinKinds();
+  const OpenApi openapi_{kinds_};
   Identity identity_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<NodeLink> node_link_;

@@ -42,6 +42,14 @@ void AddWarnings(const KindInfo& kind, const Message& object, const WriteOptions
   }
 }
 
+// One form for one meaning, whoever built the message: what compares equal is not written again.
+ApiResult<void> NormalizeObject(const KindInfo& kind, Message* object) {
+  auto normalized = codec::Normalize(object);
+  if (normalized.ok()) return {};
+  return ApiError::BadRequest(kind.kind + " " + MetaOf(*object).name() + ": " +
+                              normalized.error().message());
+}
+
 StoredPtr Stored(std::string key, ObjectPtr object, Revision revision) {
   auto stored = std::make_shared<StoredObject>();
   stored->key = std::move(key);
@@ -108,6 +116,8 @@ ApiResult<StoredPtr> Registry::Create(const KindInfo& kind, MessagePtr object,
   if (kind.rules.set_defaults) kind.rules.set_defaults(*object);
   if (kind.rules.prepare_create) kind.rules.prepare_create(*object);
   Admit(*object);
+  TRY(NormalizeObject(kind, object.get()));
+  meta = MutableMetaOf(object.get());
   FieldErrors errors;
   ValidateMeta(kind, *meta, errors);
   if (kind.rules.validate) kind.rules.validate(*object, errors);
@@ -234,7 +244,9 @@ Registry::Attempt<Registry::Updated> Registry::TryUpdate(const KindInfo& kind, s
   }
   ValidateMetaUpdate(*meta, MetaOf(old), errors);
   if (!errors.empty()) return ApiError::Invalid(kind, name, errors);
-  *meta->mutable_resource_version() = MetaOf(old).resource_version();
+  meta->set_resource_version(MetaOf(old).resource_version());
+  TRY(NormalizeObject(kind, next.get()));
+  meta = MutableMetaOf(next.get());
   AddWarnings(kind, *next, options);
   std::string key = ObjectKey(ns, name);
   const bool last_finalizer = meta->has_deletion_timestamp() && !HasFinalizers(*next) &&
