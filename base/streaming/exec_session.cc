@@ -218,7 +218,8 @@ void ServeWebSocket(Executor& executor, std::shared_ptr<Stream> stream, const Up
                     const ExecStreams& streams, Done done) {
   auto mux = std::make_shared<WebSocketChannels>(
       executor, std::move(stream),
-      WebSocketChannels::Options{.base64 = upgrade.base64, .half_close = upgrade.version >= 5});
+      WebSocketChannels::Options{
+          .base64 = upgrade.base64, .half_close = upgrade.version >= 5, .announce_ends = false});
   auto core = std::make_shared<Core>(mux, upgrade.version);
   for (uint32_t id = 0; id < kChannels; ++id) {
     mux->Open(id);

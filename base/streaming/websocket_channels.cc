@@ -71,7 +71,7 @@ std::string WebSocketChannels::EncodeData(uint32_t id, std::string_view data) {
 }
 
 std::string WebSocketChannels::EncodeEnd(uint32_t id) {
-  if (!options_.half_close) return {};
+  if (!options_.half_close || !options_.announce_ends) return {};
   const char message[] = {static_cast<char>(kCloseChannel), static_cast<char>(id)};
   return WebSocketMessage(options_.role, false, {message, sizeof message});
 }

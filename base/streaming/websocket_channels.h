@@ -18,6 +18,8 @@ class WebSocketChannels : public Mux, private WebSocketSink {
     WebSocketRole role = WebSocketRole::kServer;
     bool base64 = false;      // ASCII digit and base64 text instead of bytes
     bool half_close = false;  // v5: the message {255, channel} ends a channel
+    // Exec and attach: only clients say so; kubectl takes the message from a server for an error.
+    bool announce_ends = true;
     // The connection ends once so many channels are done with on our side; 0: when told.
     size_t finish_after = 0;
   };
