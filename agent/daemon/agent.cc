@@ -230,7 +230,8 @@ void Agent::Parts::StartProxy() {
   if (proxy != nullptr || config.proxy_mode != "iptables") return;
   proxy::Config options;
   options.node_name = config.node_name;
-  for (const std::string& cidr : desired->welcome()->settings().cluster_cidrs()) {
+  auto welcome = desired->welcome();
+  for (const std::string& cidr : welcome->settings().cluster_cidrs()) {
     auto prefix = net::IpPrefix::Parse(cidr);
     if (prefix.ok()) options.cluster_cidrs.push_back(*prefix);
   }
