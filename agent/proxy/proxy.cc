@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <span>
 
 #include "agent/proxy/flows.h"
 #include "agent/proxy/model.h"
@@ -111,7 +112,8 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   void Schedule();
   void RunSync();
   Result<> Sync();
-  Result<> WriteChanges(const RuleSet& rules, const std::vector<Change>& changes);
+  void Adopt(const Change& change);
+  Result<> WriteChanges(std::span<const Change> changes);
   Result<ExistingRules> WriteAll(const RuleSet& rules);
   void FlushStaleFlows(const UdpTargets& targets);
   void DropUnseen();
@@ -283,45 +285,54 @@ Result<ExistingRules> ServiceProxy::Impl::WriteAll(const RuleSet& rules) {
   ExistingRules existing = ParseExisting(TRY(deps_.iptables.Save(family, "nat")));
   auto nat = TRY(net::MissingJumps(deps_.iptables, family, "nat", NatJumps()));
   auto filter = TRY(net::MissingJumps(deps_.iptables, family, "filter", FilterJumps()));
-  TRY(deps_.iptables.Restore(family, rules.PlanAll(applied_, existing, nat, filter)));
+  for (const std::string& payload : rules.PlanAll(applied_, existing, nat, filter)) {
+    TRY(deps_.iptables.Restore(family, payload));
+  }
   return existing;
 }
 
-Result<> ServiceProxy::Impl::WriteChanges(const RuleSet& rules,
-                                          const std::vector<Change>& changes) {
-  std::string payload = rules.PlanChanges(changes, applied_);
-  if (payload.empty()) return {};
-  return deps_.iptables.Restore(rules.context().family, payload);
+void ServiceProxy::Impl::Adopt(const Change& change) {
+  if (change.after) {
+    applied_[change.key] = change.after;
+  } else {
+    applied_.erase(change.key);
+  }
+}
+
+Result<> ServiceProxy::Impl::WriteChanges(std::span<const Change> changes) {
+  while (!changes.empty()) {
+    auto some = changes.first(std::min(changes.size(), kServicesPerPayload));
+    changes = changes.subspan(some.size());
+    for (const Change& change : some) Adopt(change);
+    for (const RuleSet& rules : families_) {
+      std::string payload = rules.PlanChanges(some, applied_);
+      if (!payload.empty()) TRY(deps_.iptables.Restore(rules.context().family, payload));
+    }
+  }
+  return {};
 }
 
 Result<> ServiceProxy::Impl::Sync() {
   const bool full = full_sync_due_;
-  std::vector<Change> changes = CollectChanges();
-  dirty_.clear();
+  const std::vector<Change> changes = CollectChanges();
   UdpTargets targets;
   for (const Change& change : changes) {
-    if (CanLeaveStaleFlows(change.before.get(), change.after.get())) {
-      if (change.before) targets.AddFormer(*change.before);
-      if (change.after) targets.AddCurrent(*change.after);
-    }
-    if (change.after) {
-      applied_[change.key] = change.after;
-    } else {
-      applied_.erase(change.key);
-    }
-  }
-  for (const RuleSet& rules : families_) {
-    if (full) {
-      targets.AddFormer(TRY(WriteAll(rules)));
-    } else {
-      TRY(WriteChanges(rules, changes));
-    }
+    if (!CanLeaveStaleFlows(change.before.get(), change.after.get())) continue;
+    if (change.before) targets.AddFormer(*change.before);
+    if (change.after) targets.AddCurrent(*change.after);
   }
   if (full) {
+    for (const Change& change : changes) Adopt(change);
+    for (const RuleSet& rules : families_) targets.AddFormer(TRY(WriteAll(rules)));
+    for (const auto& [key, state] : applied_) targets.AddCurrent(*state);
     full_sync_due_ = false;
     last_full_ = strand_.clock().Now();
-    for (const auto& [key, state] : applied_) targets.AddCurrent(*state);
+  } else {
+    TRY(WriteChanges(changes));
   }
+  // Where a write failed they stay: what was adopted already is no change when they are looked at
+  // again.
+  dirty_.clear();
   Count(changes, full);
   FlushStaleFlows(targets);
   return {};

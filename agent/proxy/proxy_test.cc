@@ -6,6 +6,7 @@
 
 #include "agent/proxy/flows.h"
 #include "agent/proxy/plan.h"
+#include "agent/proxy/rule_set.h"
 #include "agent/proxy/testing.h"
 #include "base/net/fake_conntrack.h"
 #include "base/net/fake_iptables.h"
@@ -212,6 +213,38 @@ TEST_F(ProxyTest, AReplaceForgetsWhatItDoesNotName) {
   Settle();
   EXPECT_THAT(Save(), Not(HasSubstr("svc1")));
   EXPECT_THAT(Save(), HasSubstr("ns1/svc2:p80 has no endpoints"));
+}
+
+TEST_F(ProxyTest, ManyServicesGoInPieces) {
+  constexpr int kMany = 3 * static_cast<int>(kServicesPerPayload) / 2;
+  auto tell = [&](int from, int to) {
+    for (int i = from; i < to; ++i) {
+      std::string name = "svc" + std::to_string(i);
+      std::string tail = std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);
+      proxy_->SetService(MakeService(name, "172.30." + tail));
+      proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1." + tail}}));
+    }
+  };
+  tell(0, kMany);
+  proxy_->SyncDone();
+  Settle();
+  EXPECT_EQ(ServiceChains().size(), 2u * kMany);
+  EXPECT_THAT(iptables_.TakePayloads(), SizeIs(2 + 1 + 1)) << "pieces, the rest; IPv6";
+  tell(kMany, 2 * kMany);
+  Settle();
+  EXPECT_THAT(iptables_.TakePayloads(), SizeIs(2));
+  EXPECT_EQ(ServiceChains().size(), 4u * kMany);
+  EXPECT_THAT(*iptables_.Rules(kV4, "nat", "KUBE-SERVICES"), SizeIs(2 * kMany + 1));
+
+  // A write fails; what comes after makes up for it.
+  proxy_->BeginReplace();
+  tell(0, 1);
+  iptables_.FailNext(Error(Code::kUnavailable, "lock"));
+  proxy_->SyncDone();
+  executor_.Advance(std::chrono::seconds(10));
+  EXPECT_EQ(ServiceChains().size(), 2u);
+  EXPECT_THAT(*iptables_.Rules(kV4, "nat", "KUBE-SERVICES"), SizeIs(2));
+  EXPECT_EQ(proxy_->GetStatus().services, 1u);
 }
 
 TEST_F(ProxyTest, WritesAgainWhatOthersFlush) {

@@ -91,7 +91,7 @@ void RuleSet::AppendWholeShared(SharedChain chain, const States& all, std::strin
 // Three steps, so that at no time traffic to a service finds neither a translation nor a refusal:
 // refusals are added first (translated packets do not meet them), then translations change, then
 // refusals that are not needed any more go.
-std::string RuleSet::PlanChanges(const std::vector<Change>& changes, const States& all) const {
+std::string RuleSet::PlanChanges(std::span<const Change> changes, const States& all) const {
   std::array<SharedChange, kSharedChains> shared;
   std::string declared, rules, deleted;
   for (const Change& change : changes) {
@@ -139,40 +139,78 @@ std::string RuleSet::PlanChanges(const std::vector<Change>& changes, const State
   return out;
 }
 
-std::string RuleSet::PlanAll(const States& all, const ExistingRules& existing,
-                             const std::vector<std::string>& missing_nat_jumps,
-                             const std::vector<std::string>& missing_filter_jumps) const {
-  Chains nat = BaseNatChains(context_), filter = BaseFilterChains(context_);
-  std::string declared, rules, nat_shared, filter_shared;
-  std::set<std::string> stale = existing.service_chains;
+// The services' own chains. Each piece also makes the chain that all of them jump to. Takes the
+// names out of stale.
+std::vector<std::string> RuleSet::PlanServiceChains(const States& all,
+                                                    std::set<std::string>& stale) const {
+  const std::string mark = "KUBE-MARK-MASQ";
+  const Chains base = BaseNatChains(context_);
+  std::vector<std::string> payloads;
+  std::string declared, rules;
+  auto finish = [&] {
+    if (declared.empty()) return;
+    std::string lines;
+    Declare(lines, mark);
+    lines += declared;
+    AppendAll(lines, mark, base.at(mark));
+    lines += rules;
+    AppendTable(payloads.emplace_back(), "nat", lines);
+    declared.clear();
+    rules.clear();
+  };
+  size_t services = 0;
   for (const auto& [key, state] : all) {
-    ServicePlan plan = PlanService(context_, key, state.get());
-    for (const auto& [name, chain] : plan.chains) {
+    for (const auto& [name, chain] : PlanService(context_, key, state.get()).chains) {
       Declare(declared, name);
       AppendAll(rules, name, chain);
       stale.erase(name);
     }
+    if (++services % kServicesPerPayload == 0) finish();
+  }
+  finish();
+  return payloads;
+}
+
+std::vector<std::string> RuleSet::PlanAll(
+    const States& all, const ExistingRules& existing,
+    const std::vector<std::string>& missing_nat_jumps,
+    const std::vector<std::string>& missing_filter_jumps) const {
+  std::set<std::string> stale = existing.service_chains;
+  std::vector<std::string> payloads = PlanServiceChains(all, stale);
+
+  std::string nat_shared, filter_shared;
+  for (const auto& [key, state] : all) {
+    ServicePlan plan = PlanService(context_, key, state.get());
     for (SharedChain chain : kAllSharedChains) {
       AppendAll(IsNat(chain) ? nat_shared : filter_shared, SharedChainName(chain), plan.in(chain));
     }
   }
   auto table = [](std::string& out, std::string_view name, const Chains& base,
-                  const std::string& own_declared, const std::string& own_rules,
-                  const std::vector<std::string>& jumps, const std::set<std::string>& gone) {
-    out.append("*").append(name).append("\n");
-    for (const auto& [chain, chain_rules] : base) Declare(out, chain);
-    out += own_declared;
-    for (const std::string& chain : gone) Declare(out, chain);
-    out += own_rules;
-    for (const auto& [chain, chain_rules] : base) AppendAll(out, chain, chain_rules);
-    for (const std::string& jump : jumps) out += "-I " + jump + "\n";
-    for (const std::string& chain : gone) out += "-X " + chain + "\n";
-    out += "COMMIT\n";
+                  const std::string& shared, const std::vector<std::string>& jumps) {
+    std::string lines;
+    for (const auto& [chain, rules] : base) Declare(lines, chain);
+    lines += shared;
+    for (const auto& [chain, rules] : base) AppendAll(lines, chain, rules);
+    for (const std::string& jump : jumps) lines += "-I " + jump + "\n";
+    AppendTable(out, name, lines);
   };
-  std::string out;
-  table(out, "nat", nat, declared, rules + nat_shared, missing_nat_jumps, stale);
-  table(out, "filter", filter, "", filter_shared, missing_filter_jumps, {});
-  return out;
+  std::string& switch_over = payloads.emplace_back();
+  table(switch_over, "nat", BaseNatChains(context_), nat_shared, missing_nat_jumps);
+  table(switch_over, "filter", BaseFilterChains(context_), filter_shared, missing_filter_jumps);
+
+  // Emptied first, as they jump to each other, then deleted.
+  for (bool deleting : {false, true}) {
+    std::string lines;
+    size_t chains = 0;
+    for (const std::string& chain : stale) {
+      Declare(lines, chain);
+      if (deleting) lines += "-X " + chain + "\n";
+      if (++chains % (3 * kServicesPerPayload) != 0 && chains != stale.size()) continue;
+      AppendTable(payloads.emplace_back(), "nat", lines);
+      lines.clear();
+    }
+  }
+  return payloads;
 }
 
 }  // namespace skiff::agent::proxy
