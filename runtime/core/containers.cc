@@ -120,7 +120,7 @@ Result<> RuntimeImpl::MakeContainer(const ContainerPtr& container, const Sandbox
 Result<LaunchSpec> RuntimeImpl::MakeLaunchSpec(const ContainerSpec& spec,
                                                const std::string& cgroup) const {
   LaunchSpec launch;
-  launch.cgroup_procs_files = cgroups_->Files(cgroup).procs;
+  launch.cgroup_task_files = cgroups_->Files(cgroup).tasks;
   launch.container = spec;
   launch.container.client_data.clear();
   launch.container.seccomp.profile_json.clear();
@@ -150,7 +150,8 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
                                  .kill_file = cgroup.kill,
                                  .procs_file = cgroup.members,
                                  .oom_counter_file = cgroup.oom_counter,
-                                 .exit_record_path = paths_.ContainerExit(spec.id)};
+                                 .exit_record_path = paths_.ContainerExit(spec.id),
+                                 .cgroup = cgroup.unified};
   std::shared_ptr<ShimLink> link = TRY(LinkOf(spec.sandbox_id));
   Message reply = TRY(link->Call(kCreateContainer, request, kStarted, {sealed.get()}));
   Started started = TRY(Decode<Started>(reply.body));

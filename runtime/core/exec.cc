@@ -176,9 +176,8 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
   launch.kind = LaunchKind::kExec;
   launch.exec = spec;
   TRY(cgroups_->CreateLeaf(cgroup));
-  for (const std::string& file : cgroups_->Files(cgroup).procs) {
-    launch.cgroup_procs_files.push_back(file);
-  }
+  CgroupFiles leaf = cgroups_->Files(cgroup);
+  for (const std::string& file : leaf.tasks) launch.cgroup_task_files.push_back(file);
   {
     std::lock_guard lock(mutex_);
     execs_[number] = exec;
@@ -193,7 +192,10 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
       }
     }
     std::shared_ptr<ShimLink> link = TRY(LinkOf(record.spec.sandbox_id));
-    StartExec request{.container_id = spec.container_id, .exec = number, .terminal = spec.terminal};
+    StartExec request{.container_id = spec.container_id,
+                      .exec = number,
+                      .terminal = spec.terminal,
+                      .cgroup = leaf.unified};
     return link->Call(kStartExec, request, kStarted, fds);
   };
   Result<Message> reply = start();

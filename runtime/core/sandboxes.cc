@@ -135,7 +135,7 @@ Result<> RuntimeImpl::StartPauseIn(const SandboxPtr& sandbox) {
   CgroupFiles cgroup = cgroups_->Files(record.pause_cgroup);
   LaunchSpec launch;
   launch.kind = LaunchKind::kSandbox;
-  launch.cgroup_procs_files = cgroup.procs;
+  launch.cgroup_task_files = cgroup.tasks;
   launch.sandbox = record.spec;
   launch.sandbox.client_data.clear();
   launch.netns_path = record.netns_path;
@@ -143,7 +143,8 @@ Result<> RuntimeImpl::StartPauseIn(const SandboxPtr& sandbox) {
   UniqueFd spec = TRY(SealBytes("skiff-launch", Encode(launch)));
   StartPause request{.new_pid_namespace = record.spec.pid != NamespaceMode::kNode,
                      .kill_file = cgroup.kill,
-                     .exit_record_path = paths_.SandboxExit(record.spec.id)};
+                     .exit_record_path = paths_.SandboxExit(record.spec.id),
+                     .cgroup = cgroup.unified};
   std::shared_ptr<ShimLink> link = TRY(LinkOf(record.spec.id));
   Message reply = TRY(link->Call(kStartPause, request, kStarted, {spec.get()}));
   Started started = TRY(Decode<Started>(reply.body));

@@ -22,8 +22,9 @@ Result<> SetOomScore(int file, int score) {
 }  // namespace
 
 Result<> JoinCgroups(Launch& launch) {
-  // Before this process has its own mounts and threads of its own to move.
-  for (const std::string& path : launch.spec.cgroup_procs_files) {
+  // "0" into tasks, not into cgroup.procs: for a thread that moves itself the kernel need not stop
+  // all forks of the machine; and this one thread is the process.
+  for (const std::string& path : launch.spec.cgroup_task_files) {
     TRY(WriteControlFile(path, "0"));
   }
   launch.oom_score_file = TRY(OpenFile("/proc/self/oom_score_adj", O_WRONLY));

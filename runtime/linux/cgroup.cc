@@ -187,7 +187,9 @@ std::map<std::string, uint64_t> ReadCgroupKeys(const std::string& file) {
   return keys;
 }
 
-Result<> RemoveCgroupDirectory(const std::string& directory) {
+namespace {
+
+Result<> RemoveCgroupChildren(const std::string& directory) {
   Result<std::vector<std::string>> names = ListDirectory(directory);
   if (!names.ok()) {
     if (names.error().code() == Code::kNotFound) return {};
@@ -200,13 +202,23 @@ Result<> RemoveCgroupDirectory(const std::string& directory) {
       TRY(RemoveCgroupDirectory(path));
     }
   }
+  return {};
+}
+
+}  // namespace
+
+Result<> RemoveCgroupDirectory(const std::string& directory) {
   auto deadline = std::chrono::steady_clock::now() + kEmptyWait;
+  bool children_removed = false;
+  // At once, most times: to list a cgroup costs more than to remove it.
   while (::rmdir(directory.c_str()) != 0) {
     if (errno == ENOENT) return {};
     if (errno != EBUSY || std::chrono::steady_clock::now() >= deadline) {
       return Error::Sys(errno, "rmdir", directory);
     }
-    WaitUntilEmpty(directory, deadline);
+    if (children_removed) WaitUntilEmpty(directory, deadline);
+    TRY(RemoveCgroupChildren(directory));
+    children_removed = true;
   }
   return {};
 }

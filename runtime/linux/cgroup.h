@@ -19,7 +19,8 @@ namespace skiff::runtime {
 
 // The files by which others use a cgroup; empty where the machine has none such.
 struct CgroupFiles {
-  std::vector<std::string> procs;  // to join it: one of each hierarchy
+  std::vector<std::string> tasks;  // of v1: to write "0" into, in order to join it
+  std::string unified;             // directory of v2: to be born in
   std::string kill;                // cgroup.kill
   std::string members;             // cgroup.procs, to kill by where there is no kill
   std::string oom_counter;         // holds a line "oom_kill N"

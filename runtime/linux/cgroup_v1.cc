@@ -98,16 +98,17 @@ class CgroupsV1 : public Cgroups {
 
   CgroupFiles Files(const std::string& path) const override {
     CgroupFiles files;
-    auto add = [&](const std::string& directory) {
-      if (PathExists(directory)) files.procs.push_back(directory + "/cgroup.procs");
-    };
-    for (const std::string& mount : hierarchies_) add(mount + path);
-    if (!mounts_.unified.empty()) {
-      std::string directory = mounts_.unified + path;
-      add(directory);
-      if (PathExists(directory + "/cgroup.kill")) files.kill = directory + "/cgroup.kill";
+    for (const std::string& mount : hierarchies_) {
+      if (PathExists(mount + path)) files.tasks.push_back(mount + path + "/tasks");
     }
-    if (!files.procs.empty()) files.members = files.procs.back();
+    std::string directory = mounts_.unified + path;
+    if (!mounts_.unified.empty() && PathExists(directory)) {
+      files.unified = directory;
+      files.members = directory + "/cgroup.procs";
+      if (PathExists(directory + "/cgroup.kill")) files.kill = directory + "/cgroup.kill";
+    } else if (Has("pids")) {
+      files.members = Directory("pids", path) + "/cgroup.procs";
+    }
     if (Has("memory")) files.oom_counter = Directory("memory", path) + "/memory.oom_control";
     return files;
   }

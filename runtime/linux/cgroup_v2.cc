@@ -77,8 +77,8 @@ class CgroupsV2 : public Cgroups {
   CgroupFiles Files(const std::string& path) const override {
     std::string directory = root_ + path;
     CgroupFiles files;
-    files.procs = {directory + "/cgroup.procs"};
-    files.members = files.procs[0];
+    files.unified = directory;
+    files.members = directory + "/cgroup.procs";
     if (PathExists(directory + "/cgroup.kill")) files.kill = directory + "/cgroup.kill";
     if (Has("memory")) files.oom_counter = directory + "/memory.events";
     return files;

@@ -45,8 +45,7 @@ TEST_F(LogWriterTest, LongLinesComeInPieces) {
 
 TEST_F(LogWriterTest, PiecesDoNotDependOnHowTheOutputWasRead) {
   std::string text;
-  for (int i = 0; i < 300; ++i)
-    text += std::string(static_cast<size_t>(i * 37 % 1000), 'a') + "\n";
+  for (int i = 0; i < 300; ++i) text += std::string(static_cast<size_t>(i * 37 % 1000), 'a') + "\n";
   text += std::string(40000, 'b') + "\nend";
   std::string whole;
   for (size_t chunk : {text.size(), size_t{1}, size_t{7}, size_t{16384}, size_t{65536}}) {

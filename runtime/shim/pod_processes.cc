@@ -41,9 +41,9 @@ PauseProcess::PauseProcess(Shim& shim, StartPause request, uint32_t number)
       process_(shim.loop(), *this) {}
 
 Result<> PauseProcess::Start(int spec) {
-  return process_.Start(shim_.init_program(),
-                        {.spec = spec, .pause_program = shim_.pause_program()},
-                        {.create = request_.new_pid_namespace});
+  return process_.Start(
+      shim_.init_program(), {.spec = spec, .pause_program = shim_.pause_program()},
+      {.new_pid_namespace = request_.new_pid_namespace, .cgroup = request_.cgroup});
 }
 
 void PauseProcess::OnReady(const LaunchReady&, UniqueFd) {
@@ -82,14 +82,14 @@ PodContainer::PodContainer(Shim& shim, CreateContainerRequest request, uint32_t 
                }),
       process_(shim.loop(), *this) {}
 
-Result<> PodContainer::Start(int spec, int namespaces, PidNamespace pid_namespace) {
+Result<> PodContainer::Start(int spec, int namespaces, const Birthplace& birthplace) {
   TRY(streams_.OpenLog().With("log"));
-  return StartProcess(spec, namespaces, pid_namespace);
+  return StartProcess(spec, namespaces, birthplace);
 }
 
-Result<> PodContainer::StartProcess(int spec, int namespaces, PidNamespace pid_namespace) {
+Result<> PodContainer::StartProcess(int spec, int namespaces, const Birthplace& birthplace) {
   InitFds fds{.spec = spec, .namespaces = namespaces};
-  if (request_.terminal) return process_.Start(shim_.init_program(), fds, pid_namespace);
+  if (request_.terminal) return process_.Start(shim_.init_program(), fds, birthplace);
   Pipe out = TRY(MakePipe());
   Pipe err = TRY(MakePipe());
   Pipe in;
@@ -97,7 +97,7 @@ Result<> PodContainer::StartProcess(int spec, int namespaces, PidNamespace pid_n
   fds.in = in.read_end.get();
   fds.out = out.write_end.get();
   fds.err = err.write_end.get();
-  TRY(process_.Start(shim_.init_program(), fds, pid_namespace));
+  TRY(process_.Start(shim_.init_program(), fds, birthplace));
   return streams_.UsePipes(std::move(out.read_end), std::move(err.read_end),
                            std::move(in.write_end));
 }
@@ -220,7 +220,9 @@ Result<> ContainerExec::Start(Message& message, PodContainer& container) {
     fds.out = message.fds[2].get();
     fds.err = message.fds[3].get();
   }
-  return process_.Start(shim_.init_program(), fds, {.join = container.process().pidfd()});
+  return process_.Start(
+      shim_.init_program(), fds,
+      {.pid_namespace_of = container.process().pidfd(), .cgroup = request_.cgroup});
 }
 
 void ContainerExec::OnReady(const LaunchReady&, UniqueFd terminal) {

@@ -39,7 +39,7 @@ class PodContainer : public LaunchedProcess::Owner {
  public:
   PodContainer(Shim& shim, CreateContainerRequest request, uint32_t number);
   // namespaces: a pidfd of pause.
-  Result<> Start(int spec, int namespaces, PidNamespace pid_namespace);
+  Result<> Start(int spec, int namespaces, const Birthplace& birthplace);
 
   const std::string& id() const { return request_.id; }
   LaunchedProcess& process() { return process_; }
@@ -59,7 +59,7 @@ class PodContainer : public LaunchedProcess::Owner {
   void OnRunning() override;
   void OnLaunchFailed(const LaunchFailure& failure) override;
   void OnEnded(ExitStatus status) override;
-  Result<> StartProcess(int spec, int namespaces, PidNamespace pid_namespace);
+  Result<> StartProcess(int spec, int namespaces, const Birthplace& birthplace);
   void Finish();
   bool OutOfMemory() const;
 

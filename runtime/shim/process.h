@@ -37,7 +37,7 @@ class LaunchedProcess : public Watcher {
   ~LaunchedProcess() override;
 
   // fds.socket is filled in here.
-  Result<> Start(int init_program, InitFds fds, PidNamespace pid_namespace);
+  Result<> Start(int init_program, InitFds fds, const Birthplace& birthplace);
   // Lets the program run; only in kWaiting.
   Result<> Go();
   // The SIGCHLD of this process: status as waitpid(2) gave it.

@@ -155,22 +155,22 @@ Result<> Shim::HandleCreateContainer(Message& message) {
   if (!pause_ || !pause_->running()) return Error(Code::kFailedPrecondition, "pause does not run");
   if (Find(body.id) != nullptr) return Error(Code::kAlreadyExists, "container exists");
   int pause_pidfd = pause_->process().pidfd();
-  PidNamespace pid_namespace;
+  Birthplace birthplace{.cgroup = body.cgroup};
   switch (body.pid) {
-    case NamespaceMode::kContainer: pid_namespace.create = true; break;
-    case NamespaceMode::kPod: pid_namespace.join = pause_pidfd; break;
+    case NamespaceMode::kContainer: birthplace.new_pid_namespace = true; break;
+    case NamespaceMode::kPod: birthplace.pid_namespace_of = pause_pidfd; break;
     case NamespaceMode::kNode: break;
     case NamespaceMode::kTarget: {
       PodContainer* target = TRY(Need(body.target_id));
       if (target->process().state() != LaunchedProcess::State::kRunning) {
         return Error(Code::kFailedPrecondition, "target container does not run");
       }
-      pid_namespace.join = target->process().pidfd();
+      birthplace.pid_namespace_of = target->process().pidfd();
       break;
     }
   }
   containers_.push_back(std::make_unique<PodContainer>(*this, std::move(body), message.request));
-  Result<> started = containers_.back()->Start(message.fds[0].get(), pause_pidfd, pid_namespace);
+  Result<> started = containers_.back()->Start(message.fds[0].get(), pause_pidfd, birthplace);
   if (!started.ok()) {
     // A process that was started already is an orphan now; it finds its socket closed.
     containers_.pop_back();

@@ -47,18 +47,28 @@ constexpr int kAboveTargets = 32;
 
 }  // namespace
 
-Result<StartedProcess> StartInit(int init_program, const InitFds& fds, PidNamespace pid_namespace) {
+Result<StartedProcess> StartInit(int init_program, const InitFds& fds,
+                                 const Birthplace& birthplace) {
+  UniqueFd cgroup;
+  // Into the cgroup by birth: to move there afterwards stops every fork of the machine for the
+  // length of an RCU grace period.
+  if (!birthplace.cgroup.empty()) {
+    cgroup = TRY(OpenFile(birthplace.cgroup, O_PATH | O_DIRECTORY));
+  }
   UniqueFd own;
-  if (pid_namespace.join >= 0) {
+  if (birthplace.pid_namespace_of >= 0) {
     // setns(2): changes where children are born, not this process.
     own = TRY(OpenFile("/proc/self/ns/pid", O_RDONLY));
-    if (::setns(pid_namespace.join, CLONE_NEWPID) != 0) {
+    if (::setns(birthplace.pid_namespace_of, CLONE_NEWPID) != 0) {
       return Error::Sys(errno, "setns", "pid namespace");
     }
   }
   int pidfd = -1;
   clone_args arguments{};
-  arguments.flags = CLONE_PIDFD | (pid_namespace.create ? uint64_t{CLONE_NEWPID} : 0);
+  arguments.flags = CLONE_PIDFD;
+  if (birthplace.new_pid_namespace) arguments.flags |= CLONE_NEWPID;
+  if (cgroup) arguments.flags |= CLONE_INTO_CGROUP;
+  arguments.cgroup = static_cast<uint64_t>(cgroup ? cgroup.get() : 0);
   arguments.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   arguments.exit_signal = SIGCHLD;
   long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
@@ -66,7 +76,7 @@ Result<StartedProcess> StartInit(int init_program, const InitFds& fds, PidNamesp
   if (pid == 0) BecomeInit(init_program, fds);
   // All later children would be born in the wrong place.
   if (own) CHECK(::setns(own.get(), CLONE_NEWPID) == 0);
-  if (pid < 0) return Error::Sys(clone_errno, "clone3");
+  if (pid < 0) return Error::Sys(clone_errno, "clone3", birthplace.cgroup);
   return StartedProcess{static_cast<pid_t>(pid), UniqueFd(pidfd)};
 }
 

@@ -3,6 +3,8 @@
 
 #include <sys/types.h>
 
+#include <string>
+
 #include "base/os/unique_fd.h"
 #include "base/result.h"
 
@@ -19,9 +21,11 @@ struct InitFds {
   int pause_program = -1;
 };
 
-struct PidNamespace {
-  bool create = false;
-  int join = -1;  // a pidfd of a process in it; -1: that of the shim
+// Where the process is born.
+struct Birthplace {
+  bool new_pid_namespace = false;
+  int pid_namespace_of = -1;  // a pidfd of a process in it; -1: the shim's own
+  std::string cgroup;         // directory of cgroup v2; empty: the shim's own
 };
 
 struct StartedProcess {
@@ -30,6 +34,7 @@ struct StartedProcess {
 };
 
 // Forks (this process has one thread) and executes the program init_program is open on.
-Result<StartedProcess> StartInit(int init_program, const InitFds& fds, PidNamespace pid_namespace);
+Result<StartedProcess> StartInit(int init_program, const InitFds& fds,
+                                 const Birthplace& birthplace);
 
 }  // namespace skiff::runtime

@@ -70,10 +70,11 @@ struct StartPause {
   bool new_pid_namespace = true;
   std::string kill_file;         // cgroup.kill of its cgroup; empty: by pid
   std::string exit_record_path;  // written when pause ends
+  std::string cgroup;            // of v2, to be born in; empty: none
 };
 template <class A>
 void Describe(A& archive, StartPause& m) {
-  archive(m.new_pid_namespace, m.kill_file, m.exit_record_path);
+  archive(m.new_pid_namespace, m.kill_file, m.exit_record_path, m.cgroup);
 }
 
 struct CreateContainerRequest {
@@ -88,11 +89,12 @@ struct CreateContainerRequest {
   std::string procs_file;        // cgroup.procs, to kill by where there is no kill_file
   std::string oom_counter_file;  // memory.events or memory.oom_control; empty: none
   std::string exit_record_path;
+  std::string cgroup;  // as in StartPause
 };
 template <class A>
 void Describe(A& archive, CreateContainerRequest& m) {
   archive(m.id, m.pid, m.target_id, m.terminal, m.stdin_open, m.stdin_once, m.log, m.kill_file,
-          m.procs_file, m.oom_counter_file, m.exit_record_path);
+          m.procs_file, m.oom_counter_file, m.exit_record_path, m.cgroup);
 }
 
 struct ContainerRef {
@@ -116,10 +118,11 @@ struct StartExec {
   std::string container_id;
   uint32_t exec = 0;  // chosen by the daemon; names the process in kExecExited
   bool terminal = false;
+  std::string cgroup;  // as in StartPause
 };
 template <class A>
 void Describe(A& archive, StartExec& m) {
-  archive(m.container_id, m.exec, m.terminal);
+  archive(m.container_id, m.exec, m.terminal, m.cgroup);
 }
 
 // The descriptors come in the order in, out, err, each only if its flag is set.
