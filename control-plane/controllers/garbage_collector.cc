@@ -39,6 +39,13 @@ bool Blocks(const ObjectMeta& dependent, const std::string& owner_uid) {
   });
 }
 
+bool SameOwners(const ObjectMeta& a, const ObjectMeta& b) {
+  return std::ranges::equal(a.owner_references(), b.owner_references(),
+                            [](const OwnerReference& left, const OwnerReference& right) {
+                              return left.uid() == right.uid();
+                            });
+}
+
 class GarbageCollector : public Controller {
  public:
   GarbageCollector(Client& client, Executor& executor) : Controller("gc", client, executor) {
@@ -109,7 +116,9 @@ void GarbageCollector::OnChange(size_t kind, const ObjectPtr& before, const Obje
   Node node{kind, KeyOf(meta)};
   by_uid_[meta.uid()] = node;
   const bool finishing = IsBeingDeleted(meta) && !meta.finalizers().empty();
-  if (finishing || !meta.owner_references().empty()) Add(node);
+  const bool owned = !meta.owner_references().empty();
+  // Status updates are no news here: owners tell their dependents when they go.
+  if (finishing || (owned && !(before && SameOwners(codec::MetaOf(*before), meta)))) Add(node);
 }
 
 void GarbageCollector::AddDependents(const std::string& uid) {

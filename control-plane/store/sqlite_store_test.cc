@@ -3,6 +3,8 @@
 #include "control-plane/store/sqlite_store.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <future>
@@ -89,6 +91,40 @@ TEST_F(SqliteStoreTest, WaitingTransactionsShareACommit) {
     EXPECT_EQ(promises[static_cast<size_t>(i)].get_future().get(), 3 + i);  // in order
   }
   EXPECT_EQ(CommitsInLog(), commits_before + 1);
+}
+
+// A limit on the size of files stands for a full disk; files may not grow while it lives.
+class FullDisk {
+ public:
+  explicit FullDisk(const std::string& path) {
+    signal(SIGXFSZ, SIG_IGN);
+    struct stat info;
+    CHECK(stat(path.c_str(), &info) == 0 && getrlimit(RLIMIT_FSIZE, &before_) == 0);
+    rlimit limit = before_;
+    limit.rlim_cur = static_cast<rlim_t>(info.st_size);
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~FullDisk() { CHECK(setrlimit(RLIMIT_FSIZE, &before_) == 0); }
+
+ private:
+  rlimit before_;
+};
+
+TEST_F(SqliteStoreTest, AFullDiskRefusesWritesAndLosesNothing) {
+  auto store = Open().value();
+  Revision before = store->Txn({.ops = {Op::Put("a", std::string(100'000, 'a'))}}).value().revision;
+  {
+    FullDisk full(path_ + "-wal");
+    EXPECT_FALSE(store->Txn({.ops = {Op::Put("a", std::string(500'000, 'b'))}}).ok());
+    EXPECT_FALSE(store->GrantLease(std::chrono::seconds(10)).ok());
+    EXPECT_EQ(store->Get("a").value()->value, std::string(100'000, 'a'));
+    EXPECT_EQ(store->CurrentRevision(), before);
+  }
+  EXPECT_EQ(store->Txn({.ops = {Op::Put("b", "")}}).value().revision, before + 1);
+  store.reset();
+  store = Open().value();
+  EXPECT_EQ(store->Get("a").value()->value, std::string(100'000, 'a'));
+  EXPECT_EQ(store->CurrentRevision(), before + 1);
 }
 
 TEST_F(SqliteStoreTest, TooManyWaitingIsAnError) {

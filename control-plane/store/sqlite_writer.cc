@@ -10,6 +10,17 @@ namespace {
 
 constexpr int64_t kScavengeRows = 256;
 
+// SQLite answers a pragma that it cannot follow (no shared memory on this file system) by going on
+// without.
+Result<> CheckDurable(Database& database) {
+  Statement mode = TRY(database.Prepare("PRAGMA journal_mode"));
+  TRY(mode.Step());
+  if (mode.Blob(0) != "wal" || TRY(database.QueryInt("PRAGMA synchronous")) != 2) {
+    return Error(Code::kUnimplemented, "this file system cannot hold a database in WAL mode");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<SqliteWriter> SqliteWriter::Open(const std::string& path) {
@@ -19,6 +30,7 @@ Result<SqliteWriter> SqliteWriter::Open(const std::string& path) {
   TRY(
       db.Execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -4096;"
                  "PRAGMA journal_size_limit = 16777216"));
+  TRY(CheckDurable(db));
   TRY(PrepareSchema(db));
   TRY(writer.Prepare());
   TRY(writer.LoadMarks());
