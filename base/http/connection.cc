@@ -22,6 +22,9 @@ constexpr size_t kBodyReadBytes = 64 * 1024;
 // Of a pipelined request, before the answer to the one before is sent.
 constexpr size_t kMaxReadAheadBytes = 64 * 1024;
 constexpr std::chrono::seconds kLingerTime{2};
+// A client that is still sending a body we will not read is let finish: until it pauses this long.
+constexpr std::chrono::milliseconds kPause{500};
+constexpr size_t kMaxDiscardedBytes = 64 * 1024 * 1024;
 
 std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
@@ -134,7 +137,7 @@ void Connection::NextRequest() {
 void Connection::Read() {
   if (read_pending_) return;
   read_pending_ = true;
-  bool body = state_ == State::kReading && parser_ && parser_->header_seen;
+  bool body = state_ == State::kLingering || (parser_ && parser_->header_seen);
   transport_->AsyncRead(body ? kBodyReadBytes : kReadBytes,
                         [self = shared_from_this()](Result<std::string> bytes) {
                           self->read_pending_ = false;
@@ -150,9 +153,7 @@ void Connection::OnBytes(Result<std::string> bytes) {
     case State::kHandling:
     case State::kStreaming:
     case State::kAnswering: return OnBytesMeanwhile(std::move(bytes));
-    case State::kLingering:
-      if (end) return DoClose();
-      return Read();
+    case State::kLingering: return OnDiscarded(end ? 0 : bytes->size());
     case State::kHijacked: {
       if (!end) {
         buffer_ += *bytes;
@@ -246,6 +247,7 @@ void Connection::Dispatch() {
 void Connection::Reject(int status, std::string_view detail) {
   if (state_ != State::kReading) return;
   state_ = State::kAnswering;
+  unread_ = true;
   AnswerRules rules{.keep_alive = false};
   Answer(WholeResponse(context_->error_response(status, detail), rules, 0), false);
 }
@@ -288,14 +290,28 @@ void Connection::AfterAnswer(bool keep_alive) {
 }
 
 // Closing with unread bytes would reset the connection and may destroy the answer on its way: tell
-// the client that nothing more comes, and read on for a moment.
+// the client that nothing more comes, and read on for a moment. Under TLS a client in the middle of
+// sending must finish first: after our close_notify OpenSSL takes no more data.
 void Connection::Linger() {
   if (client_gone_) return DoClose();
   state_ = State::kLingering;
-  transport_->ShutdownWrite();
-  transport_->SetTimer(kLingerTime, [self = weak_from_this()] {
-    if (auto alive = self.lock()) alive->DoClose();
+  const bool wait_for_pause = unread_ && transport_->peer().tls;
+  if (!wait_for_pause) transport_->ShutdownWrite();
+  std::chrono::milliseconds limit = wait_for_pause ? kPause : kLingerTime;
+  transport_->SetTimer(limit, [self = weak_from_this(), wait_for_pause] {
+    auto alive = self.lock();
+    if (!alive) return;
+    if (!wait_for_pause) return alive->DoClose();
+    alive->unread_ = false;
+    alive->Linger();
   });
+  Read();
+}
+
+void Connection::OnDiscarded(size_t bytes) {
+  discarded_ += bytes;
+  if (bytes == 0 || discarded_ > kMaxDiscardedBytes) return DoClose();
+  if (unread_ && transport_->peer().tls) return Linger();  // the pause begins anew
   Read();
 }
 

@@ -64,6 +64,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Reject(int status, std::string_view detail);
   void AfterAnswer(bool keep_alive);
   void Linger();
+  void OnDiscarded(size_t bytes);
   void ClientGone();
   void DoClose();
 
@@ -77,6 +78,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool request_begun_ = false;
   bool draining_ = false;
   bool client_gone_ = false;
+  bool unread_ = false;  // the rest of a refused request may still come
+  size_t discarded_ = 0;
   Closure on_client_gone_;
   std::weak_ptr<ResponseStreamOnConnection> stream_;
   size_t hijack_max_bytes_ = 0;

@@ -342,7 +342,8 @@ class TlsServerTest : public ServerTest {
   }
 
   // What the server says to a client with this certificate.
-  std::string Ask(const pki::KeyPair* client, int max_version = TLS1_3_VERSION) {
+  std::string Ask(const pki::KeyPair* client, int max_version = TLS1_3_VERSION,
+                  const std::string& request = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n") {
     SSL_CTX* context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_max_proto_version(context, max_version);
     if (client != nullptr) {
@@ -363,7 +364,6 @@ class TlsServerTest : public ServerTest {
     std::string answer = "no connection";
     if (SSL_connect(ssl) == 1) {
       answer.clear();
-      std::string_view request = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
       SSL_write(ssl, request.data(), static_cast<int>(request.size()));
       char buffer[4096];
       int count = 0;
@@ -397,6 +397,14 @@ TEST_F(TlsServerTest, RefusesOldProtocolsAndPlainText) {
   Client plain(server_->port());
   plain.Send("GET / HTTP/1.1\r\n\r\n");
   EXPECT_EQ(plain.ReadAll().find("200"), std::string::npos);
+}
+
+TEST_F(TlsServerTest, AClientThatSendsTooMuchStillGetsItsAnswer) {
+  // 8 MiB: more than any socket buffer takes.
+  std::string answer =
+      Ask(nullptr, TLS1_3_VERSION,
+          "POST / HTTP/1.1\r\nContent-Length: 8388608\r\n\r\n" + std::string(8 << 20, 'x'));
+  EXPECT_EQ(answer, "Request Entity Too Large: limit is 3145728");
 }
 
 TEST_F(TlsServerTest, ReloadsItsCertificate) {
