@@ -255,7 +255,7 @@ std::vector<Change> ServiceProxy::Impl::CollectChanges() {
 }
 
 void ServiceProxy::Impl::RunSync() {
-  std::lock_guard running(running_);
+  std::unique_lock running(running_);
   if (stopped_) return;
   SteadyTime start = strand_.clock().Now();
   Result<> result = Sync();
@@ -277,6 +277,7 @@ void ServiceProxy::Impl::RunSync() {
     if (!result.ok()) status_.last_error = result.error();
   }
   if (!result.ok()) return Schedule();
+  running.unlock();  // a callback may end the proxy
   for (Closure& done : std::exchange(waiting_, {})) done();
 }
 

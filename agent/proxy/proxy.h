@@ -87,7 +87,8 @@ class ServiceProxy {
   void DeleteEndpointSlice(std::string_view name_space, std::string_view name);
 
   Status GetStatus() const;
-  // Calls done, on the blocking executor, once everything told before this call is in force.
+  // Calls done, on the blocking executor, once everything told before this call is in force; never,
+  // if the proxy ends before.
   void WhenSynced(Closure done);
 
  private:

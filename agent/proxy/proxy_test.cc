@@ -286,6 +286,20 @@ TEST_F(ProxyTest, RetriesWithEverythingAfterAFailure) {
   EXPECT_THAT(*iptables_.Rules(kV4, "filter", "KUBE-SERVICES"), IsEmpty());
 }
 
+TEST_F(ProxyTest, ACallbackMayEndTheProxy) {
+  proxy_->SyncDone();
+  proxy_->SetService(MakeService("svc1", "172.30.0.1"));
+  bool called = false;
+  proxy_->WhenSynced([&] {
+    called = true;
+    proxy_.reset();
+  });
+  Settle();
+  EXPECT_TRUE(called);
+  EXPECT_THAT(Save(), HasSubstr("svc1"));
+  executor_.Advance(std::chrono::hours(2));
+}
+
 TEST_F(ProxyTest, MachinesWithoutIpv6) {
   iptables_.SetSupported(net::IpFamily::kV6, false);
   Start();
