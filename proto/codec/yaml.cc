@@ -44,8 +44,14 @@ class TreeBuilder : public YAML::EventHandler {
   explicit TreeBuilder(int max_depth) : max_depth_(max_depth) {}
 
   NodePtr TakeRoot() { return std::move(root_); }
+  // Where the document began, from 0.
+  int start() const { return start_; }
 
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    line_ = mark.line;
+    start_ = mark.pos;
+  }
+  int line() const { return line_; }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     Scalar(mark, anchor, "null", "null");
@@ -130,6 +136,8 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   int max_depth_;
+  int line_ = 0;
+  int start_ = 0;
   NodePtr root_;
   std::vector<Frame> open_;
   std::map<YAML::anchor_t, NodePtr> anchors_;
@@ -245,9 +253,14 @@ Result<std::vector<std::string>> Convert(std::string_view yaml, const YamlLimits
   std::istringstream stream{std::string(yaml)};
   try {
     YAML::Parser parser(stream);
-    while (documents.size() < max_documents) {
+    for (int last_start = -1; documents.size() < max_documents;) {
       TreeBuilder builder(limits.max_depth);
       if (!parser.HandleNextDocument(builder)) break;
+      // At a stray token, such as a closing bracket, yaml-cpp reports empty documents for ever.
+      if (builder.start() == last_start) {
+        return Failure(builder.line(), "did not find expected <document start>");
+      }
+      last_start = builder.start();
       documents.push_back(Expander(limits).Run(builder.TakeRoot()));
     }
   } catch (const Refused& refused) {

@@ -106,6 +106,12 @@ TEST(YamlTest, NamesTheLine) {
   EXPECT_FALSE(YamlToJson(std::string("a: \x01", 4)).ok());
 }
 
+TEST(YamlTest, EndsAtStrayTokens) {
+  for (const char* text : {"]", "}", "a: 1\n]\n", "[a]\n}\n", ","}) {
+    EXPECT_FALSE(YamlStreamToJson(text).ok()) << text;
+  }
+}
+
 TEST(YamlTest, SplitsStreams) {
   auto documents = YamlStreamToJson("a: 1\n---\n---\nb: 2\n...\n");
   ASSERT_TRUE(documents.ok());
