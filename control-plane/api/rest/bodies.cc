@@ -161,8 +161,7 @@ ApiResult<MessagePtr> DecodeBody(Call& call, const Message& prototype) {
   std::string json = TRY(BodyAsJson(call, format, *want));
   auto type = codec::PeekType(json);
   if (!type.ok()) {
-    return Unrecognized(*want,
-                        "couldn't get version/kind; json parse error: " + type.error().message());
+    return Unrecognized(*want, type.error().message());
   }
   TRY(CheckType(*want, type->api_version, type->kind));
   codec::DecodeOptions options;
