@@ -337,6 +337,7 @@ TEST_F(WebSocketExecTest, RunsACommandWithHalfClosedStdin) {
   ChannelLog log = Log();
   EXPECT_EQ(log.data[1], "out");
   EXPECT_EQ(log.data[3], R"({"metadata":{},"status":"Success"})");
+  EXPECT_EQ(log.messages.count(255), 0u);  // only clients half-close
   EXPECT_TRUE(log.closed);
   EXPECT_FALSE(received.ended);
   Send(WebSocketClose(WebSocketRole::kClient, kWebSocketNormalClosure, {}));
