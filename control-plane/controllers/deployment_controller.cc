@@ -6,6 +6,7 @@
 #include "control-plane/controllers/deployment_rollout.h"
 #include "control-plane/controllers/deployment_status.h"
 #include "control-plane/controllers/framework/event_recorder.h"
+#include "control-plane/controllers/framework/namespaces.h"
 #include "control-plane/controllers/framework/objects.h"
 #include "control-plane/controllers/framework/pods.h"
 #include "proto/codec/selector.h"
@@ -272,6 +273,9 @@ Result<> DeploymentController::Collide(const Deployment& deployment) {
 
 Result<> DeploymentController::ReportNotMade(const Deployment& deployment, const std::string& name,
                                              const Error& error) {
+  if (RefusedByEndingNamespace(client_, deployment.metadata().namespace_(), error)) {
+    return Error(Code::kNotFound, "the namespace is being deleted");
+  }
   const std::string message =
       "Failed to create new replica set \"" + name + "\": " + error.message();
   events_.Warning(deployment, "ReplicaSetCreateError", message);

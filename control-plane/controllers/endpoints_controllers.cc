@@ -4,6 +4,7 @@
 
 #include "control-plane/controllers/endpoint_plan.h"
 #include "control-plane/controllers/framework/event_recorder.h"
+#include "control-plane/controllers/framework/namespaces.h"
 #include "control-plane/controllers/framework/objects.h"
 #include "proto/codec/selector.h"
 #include "proto/k8s/core/v1/node.pb.h"
@@ -180,6 +181,7 @@ class EndpointsController : public ServiceController {
     if (existing && Equal(wanted, *existing)) return {};
     auto stored = existing ? client_.Update(wanted) : client_.Create(wanted);
     if (!stored.ok()) {
+      if (RefusedByEndingNamespace(client_, SplitKey(key).ns, stored.error())) return {};
       if (stored.error().code() != Code::kConflict) {
         events_.Warning(*service, existing ? "FailedToUpdateEndpoint" : "FailedToCreateEndpoint",
                         std::string("Failed to ") + (existing ? "update" : "create") +

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 
+#include "control-plane/controllers/framework/namespaces.h"
 #include "control-plane/controllers/framework/objects.h"
 #include "control-plane/controllers/namespace_controllers.h"
 #include "proto/k8s/core/v1/config.pb.h"
@@ -53,8 +54,10 @@ class NamespaceDefaultsController : public Controller {
                  ? Result<>()
                  : CreateNamespace(name);
     if (ns->status().phase() == "Terminating" || IsBeingDeleted(ns->metadata())) return {};
-    TRY(EnsureAccount(name));
-    return EnsureCa(name);
+    Result<> result = EnsureAccount(name);
+    if (result.ok()) result = EnsureCa(name);
+    if (!result.ok() && RefusedByEndingNamespace(client_, name, result.error())) return {};
+    return result;
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "control-plane/controllers/framework/event_recorder.h"
+#include "control-plane/controllers/framework/namespaces.h"
 #include "control-plane/controllers/framework/objects.h"
 #include "control-plane/controllers/framework/pods.h"
 #include "control-plane/controllers/pod_ranking.h"
@@ -203,6 +204,8 @@ Result<> ReplicaSetController::CreatePods(const ReplicaSet& set, int count) {
       if (created.ok()) {
         events_.Normal(set, "SuccessfulCreate", "Created pod: " + (*created)->metadata().name());
         pods_.Assume(*created);
+      } else if (RefusedByEndingNamespace(client_, set.metadata().namespace_(), created.error())) {
+        return {};
       } else if (result.ok()) {
         events_.Warning(set, "FailedCreate", "Error creating: " + created.error().message());
         result = created.error();

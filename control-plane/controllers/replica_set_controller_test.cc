@@ -5,6 +5,7 @@
 #include "control-plane/controllers/pod_ranking.h"
 #include "control-plane/controllers/testing_fixture.h"
 #include "proto/k8s/apps/v1/apps.pb.h"
+#include "proto/k8s/core/v1/namespace.pb.h"
 
 namespace skiff::cp {
 namespace {
@@ -18,7 +19,12 @@ using testing::StartsWith;
 
 class ReplicaSetTest : public ControllerTest {
  protected:
-  ReplicaSetTest() { Run(MakeReplicaSetController(client_, executor_)); }
+  ReplicaSetTest() {
+    k8s::core::v1::Namespace ns;
+    ns.mutable_metadata()->set_name("ns");
+    (void)client_.Create(ns).value();
+    Run(MakeReplicaSetController(client_, executor_));
+  }
   void Create(int replicas, const std::string& name = "web") {
     ReplicaSet set;
     set.mutable_metadata()->set_namespace_("ns");
@@ -120,6 +126,19 @@ TEST_F(ReplicaSetTest, RefusedPodsCostFewRequestsAndShowAsACondition) {
   Advance(seconds(30));
   EXPECT_EQ(List<Pod>().size(), 100u);
   EXPECT_EQ(FindCondition(Set()->status(), "ReplicaFailure"), nullptr);
+}
+
+TEST_F(ReplicaSetTest, DoesNotFightAgainstAnEndingNamespace) {
+  int creates = 0;
+  client_.intercept = [&](std::string_view verb, const Message& object) -> std::optional<Error> {
+    if (verb != "create" || object.GetTypeName() != "k8s.core.v1.Pod") return {};
+    ++creates;
+    return Error(Code::kPermissionDenied, "namespace ns is being terminated");
+  };
+  ASSERT_TRUE(client_.Delete<k8s::core::v1::Namespace>("", "ns").ok());
+  Create(3);
+  Advance(seconds(600));
+  EXPECT_LE(creates, 2);
 }
 
 TEST_F(ReplicaSetTest, MinReadySecondsDelaysAvailability) {

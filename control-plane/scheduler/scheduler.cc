@@ -83,8 +83,12 @@ class Scheduler::Core : public Controller {
     }
   }
 
-  void WakeAll() {
-    waiting_.WakeAll(SteadyNow());
+  // The node has changed: those that it can take now are tried again.
+  void WakeFor(const std::string& node) {
+    auto info = infos_.find(node);
+    if (info == infos_.end() || !info->second.node()) return;
+    waiting_.Wake([&info](const Pod& pod) { return WhyNot(pod, info->second).empty(); },
+                  SteadyNow());
     Continue();
   }
 
@@ -98,7 +102,7 @@ class Scheduler::Core : public Controller {
     NodeInfo& info = infos_[name];
     info.SetNode(now);
     if (!now && info.pods().empty()) infos_.erase(name);
-    if (MattersToPods(before, now)) WakeAll();
+    if (MattersToPods(before, now)) WakeFor(name);
   }
 
   void OnPod(const PodPtr& before, const PodPtr& now) {
@@ -114,8 +118,7 @@ class Scheduler::Core : public Controller {
                          now->spec().scheduling_gates().empty() && IsOurs(*now);
     if (!pending) {
       waiting_.Remove(uid);
-      // Its room is free.
-      if (Displace(uid)) WakeAll();
+      Displace(uid);
     } else if (!placed_.contains(uid)) {  // else its binding is under way
       waiting_.Set(now, SteadyNow());
       Continue();
@@ -130,17 +133,18 @@ class Scheduler::Core : public Controller {
     placed_[uid] = node;
   }
 
-  // False when it was on no node.
-  bool Displace(const std::string& uid) {
+  // Its room is free again.
+  void Displace(const std::string& uid) {
     auto found = placed_.find(uid);
-    if (found == placed_.end()) return false;
-    auto info = infos_.find(found->second);
+    if (found == placed_.end()) return;
+    const std::string node = found->second;
+    auto info = infos_.find(node);
     if (info != infos_.end()) {
       info->second.RemovePod(uid);
       if (!info->second.node() && info->second.pods().empty()) infos_.erase(info);
     }
     placed_.erase(found);
-    return true;
+    WakeFor(node);
   }
 
   void Schedule(const PodPtr& pod) {
@@ -200,7 +204,7 @@ class Scheduler::Core : public Controller {
     } else {
       waiting_.Remove(meta.uid());
     }
-    WakeAll();
+    Continue();
   }
 
   void ReportUnschedulable(const Pod& pod, const std::string& message) {

@@ -80,7 +80,7 @@ TEST_F(SchedulerTest, SaysWhyNotAndTriesAgainWhenANodeComes) {
   ASSERT_NE(Scheduled("web"), nullptr);
   EXPECT_EQ(Scheduled("web")->message(), "no nodes available to schedule pods");
   CreateNode("small", "500m");
-  Advance(seconds(2));
+  Advance(seconds(10));
   EXPECT_EQ(Scheduled("web")->status(), "False");
   EXPECT_EQ(Scheduled("web")->reason(), "Unschedulable");
   EXPECT_EQ(Scheduled("web")->message(), "0/1 nodes are available: 1 Insufficient cpu.");
@@ -89,6 +89,19 @@ TEST_F(SchedulerTest, SaysWhyNotAndTriesAgainWhenANodeComes) {
   CreateNode("large");
   Advance(seconds(4));
   EXPECT_EQ(NodeOf("web"), "large");
+}
+
+TEST_F(SchedulerTest, ANodeThatIsNoGoodCostsNoAttempt) {
+  CreatePod(MakePod("web", "1", "1Gi"));
+  Advance(seconds(30));
+  Node tainted = MakeNode("n1", "4", "8Gi", "110");
+  auto* taint = tainted.mutable_spec()->add_taints();
+  taint->set_key("node.kubernetes.io/not-ready");
+  taint->set_effect("NoSchedule");
+  ASSERT_TRUE(client_.Create(tainted).ok());
+  Settle();
+  UpdateNode("n1", [](Node& node) { node.mutable_spec()->clear_taints(); });
+  EXPECT_EQ(NodeOf("web"), "n1");  // at once: no attempt had been made in between
 }
 
 TEST_F(SchedulerTest, APodThatGoesMakesRoom) {
@@ -225,7 +238,7 @@ TEST(SchedulingQueueTest, BackOffDoublesUpToTenSeconds) {
     ASSERT_EQ(Name(queue.Pop(now)), "a");
     queue.PutBackUnschedulable("a", now);
     EXPECT_EQ(queue.NextDue(), now + std::chrono::minutes(5));
-    queue.WakeAll(now);
+    queue.Wake([](const Pod&) { return true; }, now);
     EXPECT_EQ(queue.NextDue(), now + seconds(expected));
     now += seconds(expected);
     queue.Advance(now);
@@ -237,9 +250,23 @@ TEST(SchedulingQueueTest, AChangeDuringTheAttemptIsNotLost) {
   SteadyTime now{};
   queue.Set(Waiting("a"), now);
   (void)queue.Pop(now);
-  queue.WakeAll(now);
+  queue.Wake([](const Pod&) { return true; }, now);
   queue.PutBackUnschedulable("a", now);
   EXPECT_EQ(queue.NextDue(), now + seconds(1));
+}
+
+TEST(SchedulingQueueTest, OnlyThoseThatMayFitWake) {
+  SchedulingQueue queue;
+  SteadyTime now{};
+  for (const char* uid : {"a", "b"}) {
+    queue.Set(Waiting(uid), now);
+    (void)queue.Pop(now);
+    queue.PutBackUnschedulable(uid, now);
+  }
+  now += seconds(30);
+  queue.Wake([](const Pod& pod) { return pod.metadata().uid() == "b"; }, now);
+  EXPECT_EQ(Name(queue.Pop(now)), "b");
+  EXPECT_EQ(queue.Pop(now), nullptr);
 }
 
 TEST(SchedulingQueueTest, OnlyRelevantUpdatesWake) {

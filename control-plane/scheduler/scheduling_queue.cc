@@ -13,6 +13,7 @@ namespace {
 constexpr std::chrono::seconds kFirstBackOff{1};
 constexpr std::chrono::seconds kLongestBackOff{10};
 constexpr std::chrono::minutes kLongestUnschedulable{5};
+constexpr std::chrono::seconds kLookAgain{10};
 
 // Status updates, among them our own, do not make a pod schedulable.
 bool MayFitNow(const k8s::core::v1::Pod& before, const k8s::core::v1::Pod& now) {
@@ -68,7 +69,7 @@ void SchedulingQueue::Set(const PodPtr& pod, SteadyTime now) {
   Leave(uid, entry);
   entry.pod = pod;
   if (place != Place::kOut) Enter(uid, entry, place, due);
-  if (may_fit) Wake(uid, entry, now);
+  if (may_fit) WakeOne(uid, entry, now);
 }
 
 void SchedulingQueue::Remove(const std::string& uid) {
@@ -105,7 +106,7 @@ void SchedulingQueue::PutBackFailed(const std::string& uid, SteadyTime) {
   Enter(uid, found->second, Place::kBackOff, BackOffEnd(found->second));
 }
 
-void SchedulingQueue::Wake(const std::string& uid, Entry& entry, SteadyTime now) {
+void SchedulingQueue::WakeOne(const std::string& uid, Entry& entry, SteadyTime now) {
   if (entry.place == Place::kOut) entry.woken_out = true;
   if (entry.place != Place::kUnschedulable) return;
   SteadyTime end = BackOffEnd(entry);
@@ -116,8 +117,17 @@ void SchedulingQueue::Wake(const std::string& uid, Entry& entry, SteadyTime now)
   }
 }
 
-void SchedulingQueue::WakeAll(SteadyTime now) {
-  for (auto& [uid, entry] : entries_) Wake(uid, entry, now);
+void SchedulingQueue::Wake(const std::function<bool(const k8s::core::v1::Pod&)>& may_fit,
+                           SteadyTime now) {
+  for (auto& [uid, entry] : entries_) {
+    const bool waits = entry.place == Place::kUnschedulable || entry.place == Place::kOut;
+    if (!waits) continue;
+    if (may_fit(*entry.pod)) {
+      WakeOne(uid, entry, now);
+    } else if (entry.place == Place::kUnschedulable) {
+      Enter(uid, entry, Place::kUnschedulable, std::min(entry.due, now + kLookAgain));
+    }
+  }
 }
 
 std::optional<SteadyTime> SchedulingQueue::NextDue() const {

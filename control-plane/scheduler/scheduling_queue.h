@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,8 +34,9 @@ class SchedulingQueue {
   void PutBackUnschedulable(const std::string& uid, SteadyTime now);
   // Something went wrong on the way: after its back-off it is tried again.
   void PutBackFailed(const std::string& uid, SteadyTime now);
-  // The world has changed: what was unschedulable is tried again, after its back-off.
-  void WakeAll(SteadyTime now);
+  // The world has changed. Pods that may fit now are tried again after their back-off; the others
+  // soon, so that what they are told about the reasons stays true.
+  void Wake(const std::function<bool(const k8s::core::v1::Pod&)>& may_fit, SteadyTime now);
 
   bool HasActive() const { return !active_.empty(); }
   // When the queue has to be looked at again without a call: the end of a back-off, or of the
@@ -57,7 +59,7 @@ class SchedulingQueue {
   };
   void Leave(const std::string& uid, Entry& entry);
   void Enter(const std::string& uid, Entry& entry, Place place, SteadyTime due = {});
-  void Wake(const std::string& uid, Entry& entry, SteadyTime now);
+  void WakeOne(const std::string& uid, Entry& entry, SteadyTime now);
   static SteadyTime BackOffEnd(const Entry& entry);
   ActiveKey KeyOfActive(const std::string& uid, const Entry& entry) const;
 
