@@ -45,8 +45,6 @@ constexpr std::string_view kQualifiedNameRule =
     "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
     "validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
-}  // namespace
-
 std::string Dns1123SubdomainProblem(std::string_view text) {
   if (text.size() > 253) return TooLong(253);
   if (IsSubdomain(text)) return {};
@@ -56,21 +54,7 @@ std::string Dns1123SubdomainProblem(std::string_view text) {
          "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 }
 
-std::string Dns1123LabelProblem(std::string_view text) {
-  if (text.size() > 63) return TooLong(63);
-  if (IsLabel(text)) return {};
-  return "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
-         "and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', "
-         "regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-}
-
-std::string Dns1035LabelProblem(std::string_view text) {
-  if (text.size() > 63) return TooLong(63);
-  if (IsLabel(text) && IsLower(text.front())) return {};
-  return "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with "
-         "an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or "
-         "'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-}
+}  // namespace
 
 std::string LabelKeyProblem(std::string_view text) {
   size_t slash = text.find('/');
@@ -101,54 +85,6 @@ std::string LabelValueProblem(std::string_view text) {
          "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or "
          "'my_value',  or '12345', regex used for validation is "
          "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-}
-
-std::string PortNameProblem(std::string_view text) {
-  if (text.size() > 15) return TooLong(15);
-  if (!std::all_of(text.begin(), text.end(), [](char c) { return IsLowerAlnum(c) || c == '-'; })) {
-    return "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)";
-  }
-  if (!std::any_of(text.begin(), text.end(), IsLower)) {
-    return "must contain at least one letter (a-z)";
-  }
-  if (text.find("--") != std::string_view::npos) return "must not contain consecutive hyphens";
-  if (text.front() == '-' || text.back() == '-') {
-    return "must not begin or end with a hyphen";
-  }
-  return {};
-}
-
-std::string EnvVarNameProblem(std::string_view text) {
-  bool valid = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return c >= ' ' && c <= '~' && c != '=';
-  });
-  if (valid) return {};
-  return "a valid environment variable name must consist only of printable ASCII characters other "
-         "than '='";
-}
-
-std::string ConfigKeyProblem(std::string_view text) {
-  if (text.size() > 253) return TooLong(253);
-  bool valid = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-    return IsAlnum(c) || c == '-' || c == '_' || c == '.';
-  });
-  if (!valid) {
-    return "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
-           "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is "
-           "'[-._a-zA-Z0-9]+')";
-  }
-  if (text == ".") return "must not be '.'";
-  if (text == "..") return "must not be '..'";
-  if (text.starts_with("..")) return "must not start with '..'";
-  return {};
-}
-
-std::string PathSegmentProblem(std::string_view text) {
-  if (text == "." || text == "..") return "may not be '" + std::string(text) + "'";
-  for (char c : {'/', '%'}) {
-    if (text.find(c) != std::string_view::npos) return std::string("may not contain '") + c + "'";
-  }
-  return {};
 }
 
 }  // namespace skiff::codec
