@@ -11,6 +11,7 @@
 #include "base/os/files.h"
 #include "cni/bridge.h"
 #include "cni/leases.h"
+#include "cni/link_removal.h"
 #include "cni/rules.h"
 
 namespace skiff::cni {
@@ -79,7 +80,8 @@ class BridgeNetwork::Impl {
       : config_(std::move(config)),
         iptables_(iptables),
         conntrack_(conntrack),
-        leases_(std::move(leases)) {}
+        leases_(std::move(leases)),
+        link_removal_(config_.deadline) {}
 
   Result<Attachment> Attach(const AttachRequest& request);
   Result<> Detach(const std::string& sandbox_id);
@@ -129,6 +131,7 @@ class BridgeNetwork::Impl {
   net::Conntrack& conntrack_;
   const std::unique_ptr<LeaseTable> leases_;
   SandboxTurns turns_;
+  LinkRemoval link_removal_;
   mutable std::mutex settings_mutex_;
   NodeSettings settings_;
   // Held over whole plans and writes of shared state (bridge, rules), so that a later plan cannot
@@ -222,8 +225,7 @@ Result<Attachment> BridgeNetwork::Impl::Attach(const AttachRequest& request) {
 
 // Idempotent; the lease goes last.
 Result<> BridgeNetwork::Impl::Disconnect(const Lease& lease) {
-  net::Rtnl node = TRY(net::Rtnl::Open(config_.deadline));
-  TRY(node.DeleteLinkIfPresent(lease.attachment.host_interface));
+  TRY(link_removal_.Remove(lease.attachment.host_interface));
   if (!lease.ports.empty()) {
     TRY(WriteHostPorts(Settings(), lease, &lease));
     TRY(FlushStaleFlows(lease, /*attached=*/false));

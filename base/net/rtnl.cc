@@ -163,6 +163,18 @@ NetlinkMessage DeleteLink(int index) {
   return NetlinkMessage(RTM_DELLINK, 0, LinkHeader(index), "delete " + IndexText(index));
 }
 
+NetlinkMessage DeleteGroup(uint32_t group) {
+  NetlinkMessage message(RTM_DELLINK, 0, LinkHeader(0), "delete links of group");
+  message.PutU32(IFLA_GROUP, group);
+  return message;
+}
+
+NetlinkMessage SetGroup(int index, uint32_t group) {
+  NetlinkMessage message(RTM_NEWLINK, 0, LinkHeader(index), "set group of " + IndexText(index));
+  message.PutU32(IFLA_GROUP, group);
+  return message;
+}
+
 NetlinkMessage SetUp(int index, bool up) {
   return NetlinkMessage(RTM_NEWLINK, 0, LinkHeader(index, up ? IFF_UP : 0, IFF_UP),
                         "set " + IndexText(index) + (up ? " up" : " down"));

@@ -79,6 +79,17 @@ TEST_F(RtnlTest, BridgeAndVeth) {
   EXPECT_EQ(inside.GetLink("eth0").error().code(), Code::kNotFound) << "the pair goes together";
 }
 
+TEST_F(RtnlTest, GroupsGoTogether) {
+  for (const char* name : {"a", "b", "c"}) {
+    rtnl_->Apply(rtnl::CreateBridge(name, "", 0)).value();
+    if (name[0] != 'c') rtnl_->Apply(rtnl::SetGroup(rtnl_->LinkIndex(name).value(), 77)).value();
+  }
+  rtnl_->Apply(rtnl::DeleteGroup(77)).value();
+  EXPECT_FALSE(rtnl_->LinkIndex("a").ok());
+  EXPECT_FALSE(rtnl_->LinkIndex("b").ok());
+  EXPECT_TRUE(rtnl_->LinkIndex("c").ok());
+}
+
 TEST_F(RtnlTest, ErrorsSayWhatAndWhy) {
   EXPECT_EQ(rtnl_->GetLink("none").error().code(), Code::kNotFound);
   EXPECT_EQ(rtnl_->GetLink(std::string(40, 'x')).error().code(), Code::kNotFound);
