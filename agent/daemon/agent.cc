@@ -7,12 +7,14 @@
 #include "agent/cri_client/cri_client.h"
 #include "agent/daemon/builtin_runtime.h"
 #include "agent/daemon/health_server.h"
+#include "agent/daemon/pod_cgroups.h"
 #include "agent/desired/desired_state.h"
 #include "agent/events/recorder.h"
 #include "agent/link/node_link.h"
 #include "agent/node/node_object.h"
 #include "agent/pods/workers.h"
 #include "agent/proxy/proxy.h"
+#include "agent/spec/resources.h"
 #include "agent/tunnel/tunnels.h"
 #include "agent/volumes/volumes.h"
 #include "base/async/elastic_pool.h"
@@ -67,6 +69,7 @@ struct Agent::Parts {
   std::unique_ptr<ProbeRunner> probes;
   std::unique_ptr<DesiredState> desired;
   std::unique_ptr<EventRecorder> events;
+  std::unique_ptr<PodCgroups> cgroups;
   PodVolumes volumes{Mounter::Kernel()};
   streaming::IoThread io;
   std::unique_ptr<PodDeps> pod_deps;
@@ -85,6 +88,7 @@ struct Agent::Parts {
   std::optional<core::Node> reported_node;     // guarded by mutex
   SteadyTime reported_at;                      // guarded by mutex
   std::atomic<bool> runtime_ready = false;
+  int64_t burstable_shares = 0;  // of the link's thread
 
   Result<> StartRuntime();
   Result<> StartPods();
@@ -100,6 +104,7 @@ struct Agent::Parts {
   void StartProxy();
   void FeedProxy(const DesiredChange& change);
   void SetService(const ObjectKey& key);
+  void ShareCpu(const std::vector<PodPtr>& pods);
   LinkCallbacks MakeCallbacks();
 };
 
@@ -143,12 +148,14 @@ Result<> Agent::Parts::StartPods() {
   context.memory_capacity_bytes = facts.memory_bytes;
   context.allocatable_milli_cpu = facts.milli_cpu;
   context.allocatable_memory_bytes = facts.memory_bytes;
+  cgroups = TRY(OpenPodCgroups());
+  TRY(cgroups->Create(QosCgroup(QosClass::kBestEffort, context), {}));
   events = std::make_unique<EventRecorder>(config.node_name, Clock::Real(),
                                            [this](const core::Event& event) {
                                              if (link != nullptr) link->ReportEvent(event);
                                            });
   pod_deps = std::make_unique<PodDeps>(
-      PodDeps{loop, blocking, pulls, *cri, volumes, *probes, *events, *desired,
+      PodDeps{loop, blocking, pulls, *cri, volumes, *probes, *events, *desired, *cgroups,
               [this] { return Context(); }, runtime_name, config.container_logs_dir,
               [this](const core::Pod& pod, const core::PodStatus& status) {
                 if (link != nullptr) link->ReportPod(pod, status);
@@ -272,7 +279,11 @@ void Agent::Parts::ApplyChange(const DesiredChange& change) {
   for (const auto* keys : {&change.changed, &change.deleted}) {
     for (const ObjectKey& key : *keys) pods = pods || key.kind == "Pod";
   }
-  if (pods) workers->SetDesired(desired->Pods());
+  if (pods) {
+    std::vector<PodPtr> wanted = desired->Pods();
+    ShareCpu(wanted);
+    workers->SetDesired(wanted);
+  }
   for (const auto* keys : {&change.changed, &change.deleted}) {
     for (const ObjectKey& key : *keys) {
       if (key.kind == "ConfigMap" || key.kind == "Secret") {
@@ -280,6 +291,24 @@ void Agent::Parts::ApplyChange(const DesiredChange& change) {
       }
     }
   }
+}
+
+// Burstable pods together have the weight that they ask for together; guaranteed pods stand beside
+// them, each with its own.
+void Agent::Parts::ShareCpu(const std::vector<PodPtr>& pods) {
+  int64_t milli = 0;
+  for (const PodPtr& pod : pods) {
+    if (QosOf(*pod) == QosClass::kBurstable) milli += PodCpuRequestMilli(*pod);
+  }
+  PodLimits limits;
+  limits.cpu_shares = MilliCpuToShares(milli);
+  if (std::exchange(burstable_shares, limits.cpu_shares) == limits.cpu_shares) return;
+  blocking.Post([this, limits] {
+    auto set = cgroups->Create(QosCgroup(QosClass::kBurstable, Context()), limits);
+    if (!set.ok()) {
+      log::Warning("cannot set the CPU weight of burstable pods", {{"error", set.error()}});
+    }
+  });
 }
 
 void Agent::Parts::ObserveNode(bool repeat) {

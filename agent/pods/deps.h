@@ -7,6 +7,7 @@
 #include "agent/cri_client/cri_client.h"
 #include "agent/desired/object_source.h"
 #include "agent/events/recorder.h"
+#include "agent/pods/cgroups.h"
 #include "agent/probes/runner.h"
 #include "agent/spec/node_context.h"
 #include "agent/volumes/volumes.h"
@@ -24,6 +25,7 @@ struct PodDeps {
   ProbeRunner& probes;
   EventRecorder& events;
   const ObjectSource& objects;
+  PodCgroups& cgroups;
   std::function<NodeContext()> node;  // any thread
   std::string runtime_name;           // of container ids: "skiff"
   // Where "<pod>_<namespace>_<container>-<id>.log" links go (/var/log/containers); empty: nowhere.

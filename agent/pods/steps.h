@@ -77,6 +77,9 @@ struct StopStep {
 };
 Result<> StopContainerStep(const PodDeps& deps, const StopStep& step);
 
+// Stops a sandbox of a pod of which nothing else runs, and removes the pod's cgroup.
+Result<> StopSandboxStep(const PodDeps& deps, const std::string& uid, const std::string& id);
+
 // Removes everything of the pod from the runtime and the disk.
 Result<> ReleasePodStep(const PodDeps& deps, const std::string& uid,
                         const std::string& log_directory);

@@ -235,6 +235,12 @@ SandboxResult RunSandboxStep(const PodDeps& deps, const SandboxStep& step) {
   ::runtime::v1::PodSandboxConfig config;
   auto filled = FillSandboxConfig(pod, step.attempt, node, HostDns(node), &config);
   if (filled.ok()) filled = MakeDirectories(config.log_directory(), 0755);
+  if (filled.ok()) {
+    const auto& limits = config.linux().resources();
+    filled = deps.cgroups.Create(
+        config.linux().cgroup_parent(),
+        {limits.cpu_shares(), limits.cpu_quota(), limits.memory_limit_in_bytes()});
+  }
   Result<std::string> id = std::string();
   if (filled.ok()) {
     id = deps.cri.RunSandbox(config, pod.spec().runtime_class_name());

@@ -9,6 +9,7 @@
 #include "agent/pods/steps.h"
 #include "agent/probes/targets.h"
 #include "agent/spec/pod_config.h"
+#include "agent/spec/resources.h"
 #include "agent/spec/shape.h"
 #include "base/log.h"
 #include "base/os/files.h"
@@ -131,6 +132,15 @@ void RemoveDeadLogLinks(const PodDeps& deps) {
   }
 }
 
+// Of an orphan only the uid is known: it is in one of the three.
+Result<> RemovePodCgroups(const PodDeps& deps, const std::string& uid) {
+  NodeContext node = deps.node();
+  for (QosClass qos : {QosClass::kGuaranteed, QosClass::kBurstable, QosClass::kBestEffort}) {
+    TRY(deps.cgroups.Remove(QosCgroup(qos, node) + "/pod" + uid));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ObservedPod> ObservePod(const PodDeps& deps, const std::string& uid,
@@ -166,6 +176,11 @@ Result<> StopContainerStep(const PodDeps& deps, const StopStep& step) {
   return deps.cri.StopContainer(step.container.id, std::max(step.grace - spent, least));
 }
 
+Result<> StopSandboxStep(const PodDeps& deps, const std::string& uid, const std::string& id) {
+  TRY(deps.cri.StopSandbox(id));
+  return RemovePodCgroups(deps, uid);
+}
+
 Result<> ReleasePodStep(const PodDeps& deps, const std::string& uid,
                         const std::string& log_directory) {
   ObservedPod observed = TRY(deps.cri.Observe(uid));
@@ -176,6 +191,7 @@ Result<> ReleasePodStep(const PodDeps& deps, const std::string& uid,
     TRY(deps.cri.StopSandbox(sandbox.id));
     TRY(deps.cri.RemoveSandbox(sandbox.id));
   }
+  TRY(RemovePodCgroups(deps, uid));
   NodeContext node = deps.node();
   TRY(deps.volumes.Release(node.PodDir(uid)));
   TRY(RemoveTree(node.log_dir + "/" + log_directory));

@@ -284,7 +284,8 @@ void PodWorker::ApplyStopSandboxes(const std::vector<std::string>& ids) {
     if (!state.stopping_sandboxes.insert(id).second) continue;
     ++state.mutations;
     RunStep(
-        deps_.blocking, [id](const PodDeps& deps) { return deps.cri.StopSandbox(id); },
+        deps_.blocking,
+        [uid = identity_.uid, id](const PodDeps& deps) { return StopSandboxStep(deps, uid, id); },
         [id](PodWorker& self, Result<> result) {
           ++self.state_->mutations;
           if (result.ok()) {

@@ -41,6 +41,7 @@ TEST_F(PodWorkerTest, StartsAPodAndReportsItReady) {
   EXPECT_EQ(world.status().phase(), "Running");
   EXPECT_EQ(world.condition("Ready"), "True");
   EXPECT_EQ(world.condition("PodReadyToStartContainers"), "True");
+  EXPECT_TRUE(world.cgroups.cgroups.contains("/kubepods/besteffort/poduid-web"));
   EXPECT_EQ(world.status().pod_ip(), world.cri.sandboxes()[0].ip);
   EXPECT_EQ(world.status().host_ip(), "192.0.2.1");
   EXPECT_TRUE(world.container().ready());
@@ -124,6 +125,7 @@ TEST_F(PodWorkerTest, StopsWithGraceAndLeavesNothing) {
   EXPECT_THAT(world.cri.containers(), IsEmpty());
   EXPECT_THAT(world.cri.sandboxes(), IsEmpty());
   EXPECT_FALSE(PathExists(world.pod_dir("uid-web")));
+  EXPECT_THAT(world.cgroups.cgroups, IsEmpty());
   EXPECT_EQ(world.workers->size(), 1u) << "until the object is gone, nobody may reuse the uid";
   world.Run({});
   EXPECT_EQ(world.workers->size(), 0u);

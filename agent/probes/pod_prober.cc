@@ -13,6 +13,9 @@ namespace core = k8s::core::v1;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
+constexpr std::chrono::milliseconds kFirstLook{500};
+constexpr std::chrono::milliseconds kFirstLiveness{1000};
+
 const char* NameOf(ProbeKind kind) {
   switch (kind) {
     case ProbeKind::kStartup: return "Startup";
@@ -88,7 +91,10 @@ void PodProber::Add(const core::Pod& pod, const std::string& pod_ip,
       made->tracker.Seed(ProbeState::kSuccess);
       return made;  // it is over
     }
-    WallTime due = observed.started_at + seconds(std::max(probe.initial_delay_seconds(), 0));
+    // A program needs a moment before it answers; kubelet gives about a second by its nature.
+    auto grace = kind == ProbeKind::kLiveness ? kFirstLiveness : kFirstLook;
+    WallTime due = observed.started_at + std::max<std::chrono::milliseconds>(
+                                             seconds(probe.initial_delay_seconds()), grace);
     Schedule(observed.id, made, std::max<nanoseconds>(due - now, nanoseconds(0)));
     return made;
   };

@@ -142,14 +142,20 @@ void FillPodResources(const core::Pod& pod, ::runtime::v1::LinuxContainerResourc
   if (totals.all_memory_limited) resources->set_memory_limit_in_bytes(totals.memory_limit);
 }
 
-std::string PodCgroup(const core::Pod& pod, const NodeContext& node) {
+int64_t PodCpuRequestMilli(const core::Pod& pod) { return TotalsOf(pod).cpu_request; }
+
+std::string QosCgroup(QosClass qos, const NodeContext& node) {
   std::string path = node.cgroup_root + "/kubepods";
-  switch (QosOf(pod)) {
+  switch (qos) {
     case QosClass::kGuaranteed: break;
     case QosClass::kBurstable: path += "/burstable"; break;
     case QosClass::kBestEffort: path += "/besteffort"; break;
   }
-  return path + "/pod" + pod.metadata().uid();
+  return path;
+}
+
+std::string PodCgroup(const core::Pod& pod, const NodeContext& node) {
+  return QosCgroup(QosOf(pod), node) + "/pod" + pod.metadata().uid();
 }
 
 }  // namespace skiff::agent

@@ -30,7 +30,12 @@ void FillContainerResources(const k8s::core::v1::Pod& pod,
 void FillPodResources(const k8s::core::v1::Pod& pod,
                       ::runtime::v1::LinuxContainerResources* resources);
 
-// "/kubepods/burstable/pod<uid>" below the node's cgroup root.
+// What a burstable or guaranteed pod asks for.
+int64_t PodCpuRequestMilli(const k8s::core::v1::Pod& pod);
+
+// "/kubepods/burstable" below the node's cgroup root; of guaranteed pods "/kubepods".
+std::string QosCgroup(QosClass qos, const NodeContext& node);
+// "/kubepods/burstable/pod<uid>".
 std::string PodCgroup(const k8s::core::v1::Pod& pod, const NodeContext& node);
 
 }  // namespace skiff::agent

@@ -68,6 +68,20 @@ class FakeMounter : public Mounter {
   bool IsMounted(const std::string& path) override { return mounts.contains(path); }
 };
 
+// Remembers cgroups instead of making them.
+class FakeCgroups : public PodCgroups {
+ public:
+  std::map<std::string, PodLimits> cgroups;
+  Result<> Create(const std::string& path, const PodLimits& limits) override {
+    cgroups[path] = limits;
+    return {};
+  }
+  Result<> Remove(const std::string& path) override {
+    cgroups.erase(path);
+    return {};
+  }
+};
+
 // Answers probes as told.
 class FakeProbes : public ProbeRunner {
  public:
@@ -148,7 +162,7 @@ class World {
         "node-1", executor.clock(),
         [this](const k8s::core::v1::Event& event) { events.push_back(event); });
     deps = std::make_unique<PodDeps>(
-        PodDeps{executor, executor, executor, client, volumes, probes, *recorder, objects,
+        PodDeps{executor, executor, executor, client, volumes, probes, *recorder, objects, cgroups,
                 [this] { return Context(); }, "fake", "",
                 [this](const k8s::core::v1::Pod& pod, const k8s::core::v1::PodStatus& status) {
                   statuses[pod.metadata().name()] = status;
@@ -179,6 +193,7 @@ class World {
   PodVolumes volumes{mounter};
   FakeProbes probes;
   FakeObjects objects;
+  FakeCgroups cgroups;
   std::map<std::string, k8s::core::v1::PodStatus> statuses;
   std::vector<k8s::core::v1::Event> events;
   std::vector<std::string> gone;
