@@ -1,6 +1,7 @@
 #include "control-plane/controllers/controllers.h"
 
 #include "control-plane/controllers/deployment_controller.h"
+#include "control-plane/controllers/endpoint_mirror_controller.h"
 #include "control-plane/controllers/endpoints_controllers.h"
 #include "control-plane/controllers/garbage_collector.h"
 #include "control-plane/controllers/namespace_controllers.h"
@@ -37,6 +38,7 @@ Result<std::unique_ptr<Controllers>> Controllers::Create(ControllersDeps deps) {
       MakeReplicaSetController(client, executor),
       MakeEndpointSliceController(client, executor),
       MakeEndpointsController(client, executor),
+      MakeEndpointMirrorController(client, executor),
       MakeGarbageCollector(client, executor),
       MakePodGcController(client, executor),
   };

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "control-plane/controllers/endpoint_mirror_controller.h"
 #include "control-plane/controllers/endpoint_plan.h"
 #include "control-plane/controllers/testing_fixture.h"
 #include "proto/codec/int_or_string.h"
@@ -31,6 +32,7 @@ class EndpointsTest : public ControllerTest {
     (void)client_.Create(node).value();
     Run(MakeEndpointSliceController(client_, executor_));
     Run(MakeEndpointsController(client_, executor_));
+    Run(MakeEndpointMirrorController(client_, executor_));
   }
 
   static Service MakeService(const std::string& name = "web") {
@@ -181,10 +183,33 @@ TEST_F(EndpointsTest, ServicesWithoutASelectorAreLeftAlone) {
   own.mutable_metadata()->set_namespace_("ns");
   own.mutable_metadata()->set_name("web");
   own.add_subsets()->add_addresses()->set_ip("192.0.2.1");
+  own.mutable_subsets(0)->add_ports()->set_port(9000);
   ASSERT_TRUE(client_.Create(own).ok());
+  Settle();
   CreatePod("a", "10.0.0.1", true);
-  EXPECT_TRUE(Slices().empty());
   EXPECT_EQ(Get<Endpoints>("ns", "web")->subsets(0).addresses(0).ip(), "192.0.2.1");
+  // What the user wrote is mirrored, changes and the end of it too.
+  ASSERT_EQ(Slices().size(), 1u);
+  const auto slice = Slices()[0];
+  EXPECT_EQ(slice->metadata().labels().at("endpointslice.kubernetes.io/managed-by"),
+            "endpointslicemirroring-controller.k8s.io");
+  EXPECT_EQ(slice->metadata().labels().at("kubernetes.io/service-name"), "web");
+  EXPECT_EQ(slice->endpoints(0).addresses(0), "192.0.2.1");
+  EXPECT_EQ(slice->ports(0).port(), 9000);
+  Update<Endpoints>("ns", "web", [](Endpoints& endpoints) {
+    endpoints.mutable_subsets(0)->add_not_ready_addresses()->set_ip("2001:db8::1");
+    endpoints.mutable_subsets(0)->mutable_addresses(0)->set_ip("192.0.2.2");
+  });
+  ASSERT_EQ(Slices().size(), 2u);
+  std::multiset<std::string> shown;
+  for (const auto& each : Slices()) {
+    shown.insert(each->address_type() + " " + each->endpoints(0).addresses(0) +
+                 (each->endpoints(0).conditions().ready() ? " ready" : ""));
+  }
+  EXPECT_THAT(shown, UnorderedElementsAre("IPv4 192.0.2.2 ready", "IPv6 2001:db8::1"));
+  ASSERT_TRUE(client_.Delete<Endpoints>("ns", "web").ok());
+  Settle();
+  EXPECT_TRUE(Slices().empty());
 }
 
 TEST_F(EndpointsTest, EndpointsGoWithTheirService) {
