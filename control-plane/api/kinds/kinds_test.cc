@@ -297,7 +297,8 @@ TEST(DeploymentTest, ValidatesAsUpstream) {
       {"selector: {matchLabels: {a: b}}, ", {}},
       {"", {"spec.selector: Required value"}},
       {"selector: {matchLabels: {a: c}}, ",
-       {"spec.template.metadata.labels: Invalid value: {a=b}: `selector` does not match template "
+       {"spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match "
+        "template "
         "`labels`"}},
       {"replicas: -1, selector: {matchLabels: {a: b}}, ",
        {"spec.replicas: Invalid value: -1: must be greater than or equal to 0"}},

@@ -1,4 +1,6 @@
 // Deployment and ReplicaSet.
+#include <map>
+
 #include "control-plane/api/kinds/cells.h"
 #include "control-plane/api/kinds/kinds.h"
 #include "control-plane/api/kinds/label_rules.h"
@@ -6,6 +8,7 @@
 #include "control-plane/api/kinds/spec_generation.h"
 #include "proto/codec/int_or_string.h"
 #include "proto/codec/json.h"
+#include "proto/codec/json_reader.h"
 #include "proto/codec/selector.h"
 #include "proto/k8s/apps/v1/apps.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
@@ -22,6 +25,19 @@ bool IsEmpty(const k8s::meta::v1::LabelSelector& selector) {
 }
 
 ShownValue Shown(const Message& message) { return ShownValue::Raw(codec::EncodeJson(message)); }
+
+// Labels as a JSON object.
+ShownValue ShownLabels(const codec::LabelMap& labels) {
+  std::map<std::string, std::string> sorted(labels.begin(), labels.end());
+  std::string text;
+  for (const auto& [key, value] : sorted) {
+    text += text.empty() ? "{" : ",";
+    codec::AppendJsonString(key, &text);
+    text += ':';
+    codec::AppendJsonString(value, &text);
+  }
+  return ShownValue::Raw(text.empty() ? "{}" : text + "}");
+}
 
 // The selector and the template it must select.
 template <class Spec>
@@ -43,9 +59,7 @@ void ValidateSelector(const Spec& spec, std::string_view kind, FieldErrors& erro
   }
   const auto& labels = spec.template_().metadata().labels();
   if (!IsEmpty(spec.selector()) && !selector->Matches(labels)) {
-    std::string shown = codec::LabelSelector::FromSet(labels).ToString();
-    errors.Invalid(path.Child("template").Child("metadata").Child("labels"),
-                   ShownValue::Raw("{" + shown + "}"),
+    errors.Invalid(path.Child("template").Child("metadata").Child("labels"), ShownLabels(labels),
                    "`selector` does not match template `labels`");
   }
 }
