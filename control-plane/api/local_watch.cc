@@ -11,6 +11,7 @@ namespace {
 
 // A subscriber this far behind starts again from a snapshot.
 constexpr size_t kMaxPending = 100'000;
+constexpr std::chrono::seconds kCatchUpTime{3};
 
 class Feed final : public CacheListener, public std::enable_shared_from_this<Feed> {
  public:
@@ -92,6 +93,9 @@ class Feed final : public CacheListener, public std::enable_shared_from_this<Fee
       old.swap(registration_);
     }
     old.reset();
+    // What was acknowledged before the watch is in its snapshot. A cache that is late all the same
+    // delivers the rest as events.
+    (void)cache_.CatchUp(kCatchUpTime);
     auto subscribed = cache_.SubscribeFromNow(stored_, ns_, shared_from_this());
     {
       std::lock_guard lock(mutex_);

@@ -207,6 +207,10 @@ bool WatchCache::WaitFor(Revision revision, std::chrono::milliseconds timeout) c
   return advanced_.wait_for(lock, timeout, [&] { return revision_ >= revision; });
 }
 
+bool WatchCache::CatchUp(std::chrono::milliseconds timeout) const {
+  return WaitFor(store_.CurrentRevision(), timeout);
+}
+
 CacheSnapshot WatchCache::Snapshot(const KindState& state, std::string_view ns, Revision revision) {
   CacheSnapshot snapshot;
   snapshot.revision = revision;

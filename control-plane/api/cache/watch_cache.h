@@ -75,6 +75,9 @@ class WatchCache {
   // False when the revision has not come in time.
   bool WaitFor(Revision revision, std::chrono::milliseconds timeout) const;
 
+  // Waits until everything the store has acknowledged so far is in. False when that takes too long.
+  bool CatchUp(std::chrono::milliseconds timeout) const;
+
   // kind: a stored one, no view. ns: only this namespace; empty: all.
   CacheSnapshot List(const KindInfo& kind, std::string_view ns) const;
   StoredPtr Get(const KindInfo& kind, const std::string& key) const;

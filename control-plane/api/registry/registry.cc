@@ -29,6 +29,8 @@ std::string StorageKey(const KindInfo& kind, std::string_view key) {
   return StoragePrefix(kind).append(key);
 }
 
+bool IsEvent(const KindInfo& kind) { return kind.group.empty() && kind.plural == "events"; }
+
 MessagePtr Copy(const Message& object) {
   MessagePtr copy(object.New());
   copy->CopyFrom(object);
@@ -191,7 +193,8 @@ Registry::Attempt<StoredPtr> Registry::Put(const KindInfo& kind, const std::stri
     return std::optional(Stored(key, std::move(shown), replaces));
   }
   txn.compares.push_back({StorageKey(kind, key), replaces});
-  txn.ops.push_back(Op::Put(StorageKey(kind, key), EncodeStored(object)));
+  LeaseId lease = IsEvent(kind) ? TRY(event_leases_.Current()) : LeaseId{0};
+  txn.ops.push_back(Op::Put(StorageKey(kind, key), EncodeStored(object), lease));
   auto result = TRY(deps_.store.Txn(std::move(txn)));
   if (!result.succeeded) return std::optional<StoredPtr>();
   return std::optional(Stored(key, WithRevision(object, result.revision), result.revision));

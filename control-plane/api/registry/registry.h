@@ -15,6 +15,7 @@
 #include "control-plane/api/cache/watch_cache.h"
 #include "control-plane/api/kind.h"
 #include "control-plane/api/object.h"
+#include "control-plane/api/registry/event_leases.h"
 #include "control-plane/api/registry/key_locks.h"
 #include "control-plane/api/registry/service_allocator.h"
 #include "control-plane/api/status.h"
@@ -46,7 +47,7 @@ class Registry {
     ServiceAllocator& services;
     const Clock& clock;
   };
-  explicit Registry(Deps deps) : deps_(deps) {}
+  explicit Registry(Deps deps) : deps_(deps), event_leases_(deps.store, deps.clock) {}
 
   // The newest version.
   ApiResult<StoredPtr> Get(const KindInfo& kind, std::string_view ns, std::string_view name);
@@ -110,6 +111,7 @@ class Registry {
 
   const Deps deps_;
   KeyLocks locks_;
+  EventLeases event_leases_;
 };
 
 // How often a write is tried anew when other writes come between.

@@ -42,7 +42,7 @@ std::string ListJson(const KindInfo& kind, const std::vector<ObjectPtr>& objects
   codec::AppendJson(list_meta, &text);
   text += R"(,"items":[)";
   const std::string type =
-      R"({"apiVersion":")" + kind.ApiVersion() + R"(","kind":")" + kind.kind + R"(",)";
+      R"({"kind":")" + kind.kind + R"(","apiVersion":")" + kind.ApiVersion() + R"(",)";
   for (size_t i = 0; i < objects.size(); ++i) {
     if (i != 0) text += ',';
     size_t at = text.size();
