@@ -173,12 +173,14 @@ Result<> RuntimeImpl::StartContainer(const std::string& id) {
     }
   }
   std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
-  TRY(link->Call(kStartContainer, ContainerRef{id}, kDone));
+  Message reply = TRY(link->Call(kStartContainer, ContainerRef{id}, kDone));
+  // The supervisor's time, which the next daemon is told too.
+  ContainerReport report = TRY(Decode<ContainerReport>(reply.body));
   std::lock_guard lock(mutex_);
   // Unless its end has been heard of already.
   if (container->state == ContainerState::kCreated) {
     container->state = ContainerState::kRunning;
-    container->started = Clock::Real().WallNow();
+    container->started = report.started;
   }
   return {};
 }

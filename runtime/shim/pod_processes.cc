@@ -129,7 +129,7 @@ Result<> PodContainer::Run(uint32_t request) {
 void PodContainer::OnRunning() {
   report_.state = ContainerState::kRunning;
   report_.started = Clock::Real().WallNow();
-  if (start_request_) shim_.Send(kDone, *start_request_, ContainerRef{});
+  if (start_request_) shim_.Send(kDone, *start_request_, report_);
   start_request_.reset();
 }
 
