@@ -21,6 +21,7 @@ struct Flags {
   std::string pod_cidr = "10.89.0.0/24";
   std::string cgroup_parent = "/skiff-cri-test";
   std::vector<std::string> mirrors;  // host=URL
+  std::vector<std::string> cas;      // host=file
   bool remove_all = false;
 };
 
@@ -37,6 +38,10 @@ skiff::cri::CriOptions MakeOptions(const Flags& flags) {
     const size_t equals = mirror.find('=');
     options.images.registries.hosts[mirror.substr(0, equals)].mirrors.push_back(
         mirror.substr(equals + 1));
+  }
+  for (const std::string& ca : flags.cas) {
+    const size_t equals = ca.find('=');
+    options.images.registries.hosts[ca.substr(0, equals)].tls.ca_file = ca.substr(equals + 1);
   }
   return options;
 }
@@ -78,6 +83,7 @@ int main(int argc, char** argv) {
   app.add_option("--pod-cidr", flags.pod_cidr, "the pods' range");
   app.add_option("--cgroup-parent", flags.cgroup_parent, "of pods that name none");
   app.add_option("--mirror", flags.mirrors, "HOST=URL");
+  app.add_option("--ca", flags.cas, "HOST=FILE");
   app.add_flag("--remove-all", flags.remove_all, "remove every pod and the network, and end");
   CLI11_PARSE(app, argc, argv);
   sigset_t stop;

@@ -1,0 +1,280 @@
+"""A scripted crictl session against the CRI server alone, on the real kernel, with a leak check around it.
+
+    python3 -m tests.integration.cri.session --build DIR
+
+Needs root, docker-registry, openssl and crictl at /opt/crictl/crictl. Runs in network and mount namespaces of its own.
+"""
+
+import argparse
+import crypt
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from tests.images import build as image_build
+
+TOP = pathlib.Path(__file__).resolve().parents[3]
+CRICTL = os.environ.get("CRICTL", "/opt/crictl/crictl")
+PLAIN, SECURE = 5001, 5002
+
+
+def run(*argv, check=True, **options):
+    result = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=60, **options)
+    if check and result.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, argv))}: exit {result.returncode}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def eventually(what, condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+class Registries:
+    """docker-registry twice over one storage: plain, and with TLS and a login."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        ca, key = folder / "ca.crt", folder / "key.pem"
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", ca)
+        login = folder / "htpasswd"
+        login.write_text("user:" + crypt.crypt("password", crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)) + "\n")
+        self.ca = ca
+        extra = (f"http: {{addr: '127.0.0.1:{SECURE}', tls: {{certificate: {ca}, key: {key}}}}}\n"
+                 f"auth: {{htpasswd: {{realm: test, path: {login}}}}}\n")
+        self.processes = [self.start("plain", f"http: {{addr: '127.0.0.1:{PLAIN}'}}\n"), self.start("secure", extra)]
+        eventually("the registry", lambda: run("curl", "-sf", f"http://127.0.0.1:{PLAIN}/v2/", check=False).returncode == 0)
+        registry = image_build.Registry(f"127.0.0.1:{PLAIN}")
+        for name, recipe in image_build.IMAGES.items():
+            registry.push(name, image_build.build(name, recipe, {}))
+
+    def start(self, name, extra):
+        config = self.folder / f"{name}.yml"
+        config.write_text("version: 0.1\nlog: {level: error}\n" + extra +
+                          f"storage: {{filesystem: {{rootdirectory: {self.folder}/registry}}}}\n")
+        return subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+
+    def stop(self):
+        for process in self.processes:
+            process.terminate()
+            process.wait()
+
+
+class Server:
+    def __init__(self, build, folder, ca):
+        self.root = folder / "skiff"
+        self.cgroup = f"skiff-session-{os.getpid()}"
+        self.argv = [build / "bin" / "skiff-cri-under-test", "--root", self.root, "--binaries", build / "bin",
+                     "--cgroup-parent", f"/{self.cgroup}", "--ca", f"127.0.0.1:{SECURE}={ca}"]
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def remove_all(self):
+        self.process.terminate()
+        self.process.wait()
+        run(*self.argv, "--remove-all")
+        for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
+            cgroup.rmdir()
+
+    def crictl(self, *argv, check=True, **options):
+        endpoint = f"unix://{self.root}/skiff.sock"
+        return run(CRICTL, "-r", endpoint, "-i", endpoint, "-c", os.devnull, *argv, check=check, **options)
+
+    def holdings(self):
+        """What the machine holds because of pods."""
+        cgroups = {str(path.relative_to("/sys/fs/cgroup"))
+                   for path in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}/*/**/")}
+        links = set(re.findall(r"^\d+: ([^:@]+)", run("ip", "-o", "link").stdout, re.MULTILINE))
+        mounts = {line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()}
+        files = {str(path) for folder in ["netns", "cri/sandboxes", "images/snapshots", "images/staging",
+                                          "runtime/sandboxes", "runtime/containers", "network/leases"]
+                 for path in (self.root / folder).rglob("*")}
+        processes = {line for line in run("ps", "-e", "-o", "args=").stdout.splitlines() if str(self.root) in line
+                     and "skiff-cri-under-test" not in line and "ps -e" not in line}
+        rules = {line for line in run("iptables-save").stdout.splitlines() if line.startswith("-A")}
+        return {"cgroups": cgroups, "links": links, "mounts": mounts, "files": files, "processes": processes,
+                "rules": rules}
+
+
+def pod_config(folder, name, **more):
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}"},
+                                "hostname": name, "log_directory": str(folder / "logs" / name), "linux": {}, **more}))
+    return path
+
+
+def container_config(folder, name, image, command=None, **more):
+    path = folder / f"container-{name}.json"
+    path.write_text(json.dumps({"metadata": {"name": name}, "image": {"image": image}, "command": command or [],
+                                "log_path": f"{name}/0.log", "linux": {}, **more}))
+    return path
+
+
+# ---- the session ----
+
+def images(server, _folder):
+    plain, secure = f"127.0.0.1:{PLAIN}", f"127.0.0.1:{SECURE}"
+    server.crictl("pull", f"{plain}/busybox:test")
+    server.crictl("pull", f"{plain}/nginx:test")
+    missing = server.crictl("pull", f"{plain}/busybox:absent", check=False)
+    assert "NotFound" in missing.stderr and "MANIFEST_UNKNOWN" in missing.stderr, missing.stderr
+    refused = server.crictl("pull", f"{secure}/busybox:test", check=False)
+    assert "Unauthenticated" in refused.stderr, refused.stderr
+    refused = server.crictl("pull", "--creds", "user:wrong", f"{secure}/busybox:test", check=False)
+    assert "Unauthenticated" in refused.stderr, refused.stderr
+    server.crictl("pull", "--creds", "user:password", f"{secure}/busybox:test")
+    away = server.crictl("pull", "127.0.0.1:1/busybox", check=False)
+    assert "RegistryUnavailable" in away.stderr, away.stderr
+    listed = json.loads(server.crictl("images", "-o", "json").stdout)["images"]
+    busybox = next(image for image in listed if f"{plain}/busybox:test" in image["repoTags"])
+    assert f"{secure}/busybox:test" in busybox["repoTags"], "one image under two names"
+    assert json.loads(server.crictl("inspecti", f"{plain}/nginx:test").stdout)["status"]["id"]
+    used = json.loads(server.crictl("imagefsinfo").stdout)["status"]["imageFilesystems"][0]
+    assert int(used["usedBytes"]["value"]) > 1_000_000
+
+
+def pod(server, folder):
+    config = pod_config(folder, "web", dns_config={"servers": ["10.96.0.10"], "searches": ["svc.cluster.local"]})
+    sandbox = server.crictl("runp", config).stdout.strip()
+    assert server.crictl("pods", "-q", "--state", "ready").stdout.strip() == sandbox
+    address = json.loads(server.crictl("inspectp", sandbox).stdout)["status"]["network"]["ip"]
+    nginx = server.crictl("create", sandbox, container_config(folder, "nginx", f"127.0.0.1:{PLAIN}/nginx:test"),
+                          config).stdout.strip()
+    assert server.crictl("ps", "-aq", "--state", "created").stdout.strip() == nginx
+    server.crictl("start", nginx)
+    eventually("nginx answers", lambda: "web" in run("curl", "-s", f"http://{address}/", check=False).stdout)
+    shell = server.crictl("create", sandbox,
+                          container_config(folder, "shell", f"127.0.0.1:{PLAIN}/busybox:test",
+                                           ["sh", "-c", "echo to stdout; echo to stderr >&2; exec sleep 1000"],
+                                           stdin=True),
+                          config).stdout.strip()
+    server.crictl("start", shell)
+    return sandbox, nginx, shell
+
+
+def looking_inside(server, nginx, shell):
+    eventually("the log", lambda: "to stderr" in server.crictl("logs", shell).stderr)
+    assert server.crictl("logs", shell).stdout == "to stdout\n"
+    resolv = server.crictl("exec", "-s", shell, "cat", "/etc/resolv.conf").stdout
+    assert resolv.split() == ["search", "svc.cluster.local", "nameserver", "10.96.0.10"], resolv
+    assert server.crictl("exec", shell, "hostname").stdout == "web\n"
+    for transport in ["spdy", "websocket"]:
+        answer = server.crictl("exec", "-i", "--transport", transport, shell, "wc", "-c", input="x" * 300_000)
+        assert answer.stdout == "300000\n" and "Unknown stream" not in answer.stderr, answer
+        failed = server.crictl("exec", "--transport", transport, shell, "sh", "-c", "exit 7", check=False)
+        assert "exit code 7" in failed.stderr, failed.stderr
+    absent = server.crictl("exec", shell, "/no/such/program", check=False)
+    assert "No such file" in absent.stderr, absent.stderr
+    slow = server.crictl("exec", "-s", "--timeout", "1", shell, "sleep", "100", check=False)
+    assert "DeadlineExceeded" in slow.stderr, slow.stderr
+    assert json.loads(server.crictl("inspect", shell).stdout)["status"]["state"] == "CONTAINER_RUNNING"
+    assert len(json.loads(server.crictl("stats", "-o", "json").stdout)["stats"]) == 2
+    assert server.crictl("statsp", "-o", "json").stdout
+    server.crictl("update", "--memory", "100000000", nginx)
+    assert server.crictl("info").stdout and "skiff" in server.crictl("version").stdout
+
+
+def killed_server(server, sandbox, shell):
+    """kill -9 takes nothing down, and the next server knows it all."""
+    before = json.loads(server.crictl("inspect", shell).stdout)
+    server.kill()
+    server.start()
+    after = json.loads(server.crictl("inspect", shell).stdout)
+    assert before == after, (before, after)
+    assert server.crictl("exec", shell, "echo", "still here").stdout == "still here\n"
+    assert server.crictl("pods", "-q", "--state", "ready").stdout.strip() == sandbox
+
+
+def ending(server, sandbox, nginx, shell):
+    server.crictl("stop", "-t", "5", nginx)
+    status = json.loads(server.crictl("inspect", nginx).stdout)["status"]
+    assert (status["exitCode"], status["reason"]) == (0, "Completed"), status
+    server.crictl("rm", nginx)
+    server.crictl("stopp", sandbox)
+    server.crictl("stopp", sandbox)
+    status = json.loads(server.crictl("inspect", shell).stdout)["status"]
+    assert status["state"] == "CONTAINER_EXITED" and status["exitCode"] == 137, status
+    server.crictl("rmp", sandbox)
+    assert server.crictl("ps", "-aq").stdout == "" and server.crictl("pods", "-q").stdout == ""
+
+
+def out_of_memory(server, folder):
+    config = pod_config(folder, "greedy")
+    sandbox = server.crictl("runp", config).stdout.strip()
+    greedy = container_config(folder, "greedy", f"127.0.0.1:{PLAIN}/busybox:test",
+                              ["sh", "-c", "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"],
+                              linux={"resources": {"memory_limit_in_bytes": 16 << 20}})
+    container = server.crictl("create", sandbox, greedy, config).stdout.strip()
+    server.crictl("start", container)
+    status = lambda: json.loads(server.crictl("inspect", container).stdout)["status"]  # noqa: E731
+    eventually("the end", lambda: status()["state"] == "CONTAINER_EXITED")
+    assert (status()["reason"], status()["exitCode"]) == ("OOMKilled", 137), status()
+    server.crictl("rmp", "-f", sandbox)
+
+
+def inside(build, folder):
+    run("ip", "link", "set", "lo", "up")
+    registries = Registries(folder)
+    server = Server(build, folder, registries.ca)
+    server.start()
+    try:
+        images(server, folder)
+        # The bridge stays when the last pod goes.
+        warm = server.crictl("runp", pod_config(folder, "warm")).stdout.strip()
+        server.crictl("rmp", "-f", warm)
+        before = server.holdings()
+        sandbox, nginx, shell = pod(server, folder)
+        looking_inside(server, nginx, shell)
+        killed_server(server, sandbox, shell)
+        ending(server, sandbox, nginx, shell)
+        out_of_memory(server, folder)
+        after = server.holdings()
+        for kind in before:
+            assert before[kind] == after[kind], f"leaked {kind}: {sorted(after[kind] - before[kind])}"
+        server.crictl("rmi", "--all")
+        assert not list((server.root / "images" / "layers").iterdir())
+    finally:
+        server.remove_all()
+        registries.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--inside", type=pathlib.Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        inside(arguments.build.resolve(), arguments.inside)
+        print("the session went as it should")
+        return 0
+    for needed in [CRICTL, "/usr/bin/docker-registry"]:
+        if not pathlib.Path(needed).exists():
+            print(f"skipped: there is no {needed}")
+            return 77
+    for name, recipe in image_build.IMAGES.items():
+        image_build.build(name, recipe, {})
+    with tempfile.TemporaryDirectory(prefix="cri-session-") as folder:
+        return subprocess.run(["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m",
+                               "tests.integration.cri.session", "--build", arguments.build, "--inside", folder],
+                              cwd=TOP).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
