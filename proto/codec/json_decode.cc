@@ -26,18 +26,6 @@ using google::protobuf::Reflection;
 
 constexpr size_t kMaxIssues = 100;  // unknown and repeated fields that are named
 
-std::string_view JsonTypeName(JsonType type) {
-  switch (type) {
-    case JsonType::kNull: return "null";
-    case JsonType::kBool: return "bool";
-    case JsonType::kNumber: return "number";
-    case JsonType::kString: return "string";
-    case JsonType::kArray: return "array";
-    case JsonType::kObject: return "object";
-  }
-  return "value";
-}
-
 template <class T>
 T& As(Message* message) {
   return static_cast<T&>(*message);
@@ -584,41 +572,6 @@ Result<> DecodeJson(std::string_view json, const DecodeOptions& options, Message
     warnings->insert(warnings->end(), decoder.issues().begin(), decoder.issues().end());
   }
   return {};
-}
-
-Result<TypeMeta> PeekType(std::string_view json) {
-  JsonReader reader(json, DecodeOptions().max_depth);
-  TypeMeta meta;
-  bool more = true;
-  JsonType type;
-  std::string scratch, value_scratch;
-  std::string_view key, value;
-  bool ok = reader.Peek(&type);
-  if (ok && type != JsonType::kObject) {
-    return Error(Code::kInvalidArgument,
-                 "couldn't get version/kind; json parse error: json: "
-                 "cannot unmarshal " +
-                     std::string(JsonTypeName(type)) +
-                     " into Go value of type struct { APIVersion string; "
-                     "Kind string }");
-  }
-  ok = ok && reader.EnterObject();
-  while (ok && (ok = reader.NextKey(&more, &scratch, &key)) && more) {
-    std::string* wanted = key == "apiVersion" ? &meta.api_version
-                          : key == "kind"     ? &meta.kind
-                                              : nullptr;
-    if (wanted != nullptr && (ok = reader.Peek(&type)) && type == JsonType::kString) {
-      ok = reader.ReadString(&value_scratch, &value);
-      wanted->assign(value);
-    } else {
-      ok = ok && reader.SkipValue(nullptr);
-    }
-  }
-  if (!ok || !reader.AtEnd()) {
-    return Error(Code::kInvalidArgument,
-                 "couldn't get version/kind; json parse error: " + reader.error());
-  }
-  return meta;
 }
 
 }  // namespace skiff::codec

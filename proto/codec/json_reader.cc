@@ -45,6 +45,18 @@ std::string_view Sanitize(std::string_view text, std::string* scratch) {
 
 }  // namespace
 
+std::string_view JsonTypeName(JsonType type) {
+  switch (type) {
+    case JsonType::kNull: return "null";
+    case JsonType::kBool: return "bool";
+    case JsonType::kNumber: return "number";
+    case JsonType::kString: return "string";
+    case JsonType::kArray: return "array";
+    case JsonType::kObject: return "object";
+  }
+  return "value";
+}
+
 void AppendUtf8(unsigned code_point, std::string* out) {
   auto put = [out](unsigned byte) { out->push_back(static_cast<char>(byte)); };
   if (code_point < 0x80) {

@@ -11,6 +11,8 @@
 namespace skiff::codec {
 
 enum class JsonType { kNull, kBool, kNumber, kString, kArray, kObject };
+// "object", as errors name it.
+std::string_view JsonTypeName(JsonType type);
 
 class JsonReader {
  public:
