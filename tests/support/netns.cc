@@ -35,6 +35,16 @@ std::string FindInPath(const std::string& program) {
   return program;
 }
 
+// In the calling thread's namespaces.
+TestNode::Output RunHere(const std::vector<std::string>& argv, std::string_view input) {
+  SpawnRequest request{.path = FindInPath(argv.at(0)),
+                       .argv = argv,
+                       .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}};
+  auto ran = RunProgram(std::move(request), input);
+  if (!ran.ok()) return {127, ran.error().ToString()};
+  return {ran->status.ShellCode(), ran->out + ran->err};
+}
+
 }  // namespace
 
 class TestNode::Thread {
@@ -102,17 +112,7 @@ void TestNode::Run(const std::function<void()>& work) { thread_->Run(work); }
 
 TestNode::Output TestNode::Program(const std::vector<std::string>& argv, std::string_view input) {
   Output output;
-  Run([&] {
-    SpawnRequest request{.path = FindInPath(argv.at(0)),
-                         .argv = argv,
-                         .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}};
-    auto ran = RunProgram(std::move(request), input);
-    if (!ran.ok()) {
-      output = {127, ran.error().ToString()};
-      return;
-    }
-    output = {ran->status.ShellCode(), ran->out + ran->err};
-  });
+  Run([&] { output = RunHere(argv, input); });
   return output;
 }
 
@@ -157,6 +157,13 @@ void TestNetns::Run(const std::function<void()>& work) const {
     CHECK(setns(netns_->fd(), CLONE_NEWNET) == 0);
     work();
   }).join();
+}
+
+std::string TestNetns::Shell(const std::string& command) const {
+  TestNode::Output output;
+  Run([&] { output = RunHere({"sh", "-c", command}, {}); });
+  EXPECT_EQ(output.code, 0) << "pod$ " << command << "\n" << output.text;
+  return output.text;
 }
 
 }  // namespace skiff::test

@@ -66,6 +66,8 @@ class TestNetns {
   const net::Netns& netns() const { return *netns_; }
   // Runs the work on a thread of its own inside the namespace.
   void Run(const std::function<void()>& work) const;
+  // As TestNode::Shell.
+  std::string Shell(const std::string& command) const;
 
  private:
   explicit TestNetns(std::unique_ptr<net::Netns> netns) : netns_(std::move(netns)) {}
