@@ -73,7 +73,8 @@ struct ContainerStatus {
   std::string cgroup_path;
 };
 
-// Sent once for each container that ends, also for one that ended while no daemon was there.
+// Sent once for each container that ends. Runtime::Open sends it (before it returns) for each that
+// has ended in an earlier daemon's time and is not removed yet: that one may have missed it.
 struct ExitEvent {
   std::string sandbox_id;
   std::string container_id;  // empty: the sandbox itself ended (pause or supervisor died)

@@ -133,7 +133,7 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
   LaunchSpec launch = TRY(MakeLaunchSpec(spec, container->record.cgroup_path));
   launch.kind = LaunchKind::kContainer;
   launch.scratch_dir = paths_.Container(spec.id);
-  launch.force_fallbacks = config_.force_fallbacks;
+  launch.overlay_single_layers = overlay_single_layers_;
   launch.cgroup_hierarchies = cgroups_->MountableHierarchies();
   launch.ipc = sandbox->record.spec.ipc;
   launch.devices = TRY(DeviceNodes(spec));

@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "runtime/core/runtime_impl.h"
 #include "runtime/linux/kill.h"
+#include "runtime/linux/mounts.h"
 #include "runtime/linux/netns.h"
 
 namespace skiff::runtime {
@@ -36,6 +37,7 @@ Result<> RuntimeImpl::Start() {
   programs_ = TRY(ShimPrograms::Load(config_.binary_dir).With("runtime programs"));
   cgroups_ = TRY(Cgroups::Open());
   links_ = TRY(ShimLinks::Open());
+  overlay_single_layers_ = !config_.force_fallbacks && OverlayTakesSingleLayers();
   // An exec that outlived an earlier daemon must not be taken for one of ours.
   std::string seed = RandomBytes(sizeof last_exec_);
   seed.copy(reinterpret_cast<char*>(&last_exec_), sizeof last_exec_);
@@ -99,7 +101,7 @@ void RuntimeImpl::VoidContainer(const ContainerRecord& record) {
 void RuntimeImpl::VoidSandbox(const SandboxRecord& record) {
   auto remove = [&]() -> Result<> {
     if (!record.netns_path.empty()) TRY(UnpinNetworkNamespace(record.netns_path));
-    TRY(cgroups_->Remove(record.owns_cgroup ? record.cgroup_path : record.pause_cgroup));
+    TRY(RemoveSandboxCgroups(record));
     return RemoveTree(paths_.Sandbox(record.spec.id));
   };
   Result<> removed = remove();

@@ -89,6 +89,8 @@ class RuntimeImpl final : public Runtime {
   Result<> RecoverContainer(const std::string& id);
   Result<> SettleContainer(const ContainerPtr& container);
   void VoidContainer(const ContainerRecord& record);
+  bool MakesCgroupParent(const std::string& path) const;
+  Result<> RemoveSandboxCgroups(const SandboxRecord& record);
   void VoidSandbox(const SandboxRecord& record);
 
   // sandboxes.cc
@@ -131,6 +133,7 @@ class RuntimeImpl final : public Runtime {
   std::string boot_id_;
   UniqueFd lock_;
   ShimPrograms programs_;
+  bool overlay_single_layers_ = false;
   std::unique_ptr<Cgroups> cgroups_;
   std::unique_ptr<ShimLinks> links_;
 

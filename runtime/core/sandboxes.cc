@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+
 #include "runtime/core/runtime_impl.h"
 #include "runtime/launch/sequence.h"
 #include "runtime/linux/kill.h"
@@ -21,6 +23,23 @@ SandboxStatus RuntimeImpl::StatusOf(const SandboxEntry& sandbox) const {
           .netns_path = sandbox.record.netns_path,
           .cgroup_path = sandbox.record.cgroup_path,
           .pause_pid = sandbox.pause_pid};
+}
+
+// Whether the cgroup is ours to remove: it is not there yet, or another sandbox of ours made it.
+// With mutex_ held.
+bool RuntimeImpl::MakesCgroupParent(const std::string& path) const {
+  if (!cgroups_->Exists(path)) return true;
+  return std::any_of(sandboxes_.begin(), sandboxes_.end(), [&](const auto& entry) {
+    const SandboxRecord& record = entry.second->record;
+    return record.cgroup_path == path && record.made_cgroup_parent;
+  });
+}
+
+// Whatever of a sandbox's cgroups is ours.
+Result<> RuntimeImpl::RemoveSandboxCgroups(const SandboxRecord& record) {
+  TRY(cgroups_->Remove(record.owns_cgroup ? record.cgroup_path : record.pause_cgroup));
+  if (record.made_cgroup_parent) cgroups_->RemoveIfEmpty(record.cgroup_path);
+  return {};
 }
 
 Result<SandboxStatus> RuntimeImpl::CreateSandbox(const SandboxSpec& spec) {
@@ -44,6 +63,7 @@ Result<SandboxStatus> RuntimeImpl::CreateSandbox(const SandboxSpec& spec) {
       record.cgroup_path =
           record.owns_cgroup ? config_.default_cgroup_parent + "/" + spec.id : spec.cgroup_parent;
       record.pause_cgroup = record.cgroup_path + "/" + spec.id;
+      record.made_cgroup_parent = !record.owns_cgroup && MakesCgroupParent(record.cgroup_path);
     }
   }
   std::lock_guard operation(sandbox->operation);
@@ -215,7 +235,7 @@ Result<> RuntimeImpl::RemoveSandbox(const std::string& id) {
     for (const std::string& container : ContainersOf(id)) TRY(RemoveContainer(container));
     const SandboxRecord& record = sandbox->record;
     if (!record.netns_path.empty()) TRY(UnpinNetworkNamespace(record.netns_path));
-    TRY(cgroups_->Remove(record.owns_cgroup ? record.cgroup_path : record.pause_cgroup));
+    TRY(RemoveSandboxCgroups(record));
     // The record goes last: until then it says what may be left.
     return RemoveTree(paths_.Sandbox(id));
   };

@@ -143,7 +143,8 @@ Result<> BuildRootfs(Launch& launch) {
     layers.upper = rootfs.writable_dir + "/upper";
     layers.work = rootfs.writable_dir + "/work";
   }
-  launch.rootfs = TRY(MakeOverlay(layers, launch.spec.scratch_dir, launch.spec.force_fallbacks));
+  launch.rootfs =
+      TRY(MakeOverlay(layers, launch.spec.scratch_dir, launch.spec.overlay_single_layers));
   return {};
 }
 
@@ -195,7 +196,8 @@ Result<> HidePaths(Launch& launch) {
   const ContainerSpec& container = launch.spec.container;
   UniqueFd null_device;
   if (!container.masked_paths.empty()) {
-    null_device = TRY(CloneTree(AT_FDCWD, "/dev/null", false));
+    // Not a detached copy: before 6.15 a mount is copied only from where it is attached.
+    null_device = TRY(OpenFile("/dev/null", O_PATH));
   }
   UniqueFd blank;
   for (const std::string& path : container.readonly_paths) {

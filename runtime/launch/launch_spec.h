@@ -48,8 +48,7 @@ void Describe(A& archive, DeviceNode& d) {
 struct LaunchSpec {
   LaunchKind kind = LaunchKind::kSandbox;
   std::vector<std::string> cgroup_task_files;  // of v1, to write oneself into
-  // Use the way for older kernels where there is one, so that tests try it on new ones too.
-  bool force_fallbacks = false;
+  bool overlay_single_layers = false;          // linux/mounts.h
 
   SandboxSpec sandbox;     // kSandbox
   std::string netns_path;  // kSandbox with a network of its own
@@ -70,8 +69,9 @@ struct LaunchSpec {
 
 template <class A>
 void Describe(A& archive, LaunchSpec& l) {
-  archive(l.kind, l.cgroup_task_files, l.force_fallbacks, l.sandbox, l.netns_path, l.scratch_dir,
-          l.container, l.seccomp_filter, l.cgroup_hierarchies, l.ipc, l.devices, l.exec);
+  archive(l.kind, l.cgroup_task_files, l.overlay_single_layers, l.sandbox, l.netns_path,
+          l.scratch_dir, l.container, l.seccomp_filter, l.cgroup_hierarchies, l.ipc, l.devices,
+          l.exec);
 }
 
 template <class A>

@@ -60,6 +60,8 @@ class Cgroups {
   virtual Result<> Remove(const std::string& path) = 0;
   // Removes it where no process is in it; else leaves it.
   virtual void RemoveIfEmpty(const std::string& path) = 0;
+  // Whether it is there, in any hierarchy.
+  virtual bool Exists(const std::string& path) const = 0;
   // Names of the cgroups directly below.
   virtual std::vector<std::string> Children(const std::string& path) const = 0;
 };

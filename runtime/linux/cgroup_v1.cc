@@ -141,6 +141,11 @@ class CgroupsV1 : public Cgroups {
     for (const std::string& mount : hierarchies_) (void)::rmdir((mount + path).c_str());
   }
 
+  bool Exists(const std::string& path) const override {
+    return std::any_of(hierarchies_.begin(), hierarchies_.end(),
+                       [&](const std::string& mount) { return PathExists(mount + path); });
+  }
+
   std::vector<std::string> Children(const std::string& path) const override {
     std::set<std::string> children;
     auto list = [&](const std::string& directory) {

@@ -118,6 +118,8 @@ class CgroupsV2 : public Cgroups {
 
   void RemoveIfEmpty(const std::string& path) override { (void)::rmdir((root_ + path).c_str()); }
 
+  bool Exists(const std::string& path) const override { return PathExists(root_ + path); }
+
   std::vector<std::string> Children(const std::string& path) const override {
     std::vector<std::string> children;
     for (const std::string& name : ListDirectory(root_ + path).value_or({})) {

@@ -161,14 +161,15 @@ Result<UniqueFd> MakeFilesystem(const char* type, const std::vector<MountOption>
   return CreateMount(context.get(), attributes, type);
 }
 
+bool OverlayTakesSingleLayers() {
+  UniqueFd context(::fsopen("overlay", FSOPEN_CLOEXEC));
+  return context && Configure(context.get(), {"lowerdir+", "/"}).ok();
+}
+
 Result<UniqueFd> MakeOverlay(const OverlayLayers& layers, const std::string& scratch_dir,
-                             bool force_fallback) {
-  if (!force_fallback) {
-    Result<UniqueFd> mount = MakeOverlayByContext(layers);
-    // EINVAL: "lowerdir+" is unknown before 6.8; delete the fallback when that is the minimum.
-    if (mount.ok() || mount.error().sys_errno() != EINVAL) return mount;
-  }
-  return MakeOverlayByMount(layers, scratch_dir);
+                             bool single_layers) {
+  // Delete the other way when 6.8 is the minimum.
+  return single_layers ? MakeOverlayByContext(layers) : MakeOverlayByMount(layers, scratch_dir);
 }
 
 Result<UniqueFd> CloneTree(int at, const std::string& path, bool recursive) {

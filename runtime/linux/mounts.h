@@ -29,10 +29,13 @@ struct OverlayLayers {
   std::string upper;               // empty: read-only
   std::string work;
 };
-// A detached overlay mount. Where the kernel takes no layer by layer option (before 6.8; also if
-// asked) it mounts on scratch_dir in a mount namespace of this process's own.
+// Whether overlayfs takes its layers one by one (6.8). An older kernel logs the question, so it is
+// asked once by the daemon and not for each container.
+bool OverlayTakesSingleLayers();
+// A detached overlay mount. Without single layers it mounts on scratch_dir, in a mount namespace
+// of this process's own.
 Result<UniqueFd> MakeOverlay(const OverlayLayers& layers, const std::string& scratch_dir,
-                             bool force_fallback);
+                             bool single_layers);
 
 // A detached copy of the mount at the path ("" means at itself), with those below if recursive.
 Result<UniqueFd> CloneTree(int at, const std::string& path, bool recursive);

@@ -152,7 +152,9 @@ Result<> Shim::HandleStartPause(Message& message) {
 Result<> Shim::HandleCreateContainer(Message& message) {
   auto body = TRY(Decode<CreateContainerRequest>(message.body));
   if (message.fds.size() != 1) return Error(Code::kInvalidArgument, "no spec");
-  if (!pause_ || !pause_->running()) return Error(Code::kFailedPrecondition, "pause does not run");
+  if (!pause_ || !pause_->running() || shutting_down_) {
+    return Error(Code::kFailedPrecondition, "the pod does not run");
+  }
   if (Find(body.id) != nullptr) return Error(Code::kAlreadyExists, "container exists");
   int pause_pidfd = pause_->process().pidfd();
   Birthplace birthplace{.cgroup = body.cgroup};

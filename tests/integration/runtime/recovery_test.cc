@@ -53,7 +53,7 @@ TEST_F(RuntimeTest, PodsOutliveTheDaemon) {
   for (size_t at = 0; at < output.size(); at = output.find('\n', at) + 1) {
     EXPECT_EQ(std::atoi(output.c_str() + at), next++);
   }
-  EXPECT_GT(next, 50);
+  EXPECT_GT(next, 5);
 }
 
 TEST_F(RuntimeTest, OnlyOneDaemonAtATime) {
