@@ -22,6 +22,9 @@ class RuntimePodCgroups : public PodCgroups {
     return cgroups_->Create(path, spec);
   }
   Result<> Remove(const std::string& path) override { return cgroups_->Remove(path); }
+  std::vector<std::string> Children(const std::string& path) override {
+    return cgroups_->Children(path);
+  }
 
  private:
   std::unique_ptr<runtime::Cgroups> cgroups_;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -23,6 +24,8 @@ class PodCgroups {
   virtual Result<> Create(const std::string& path, const PodLimits& limits) = 0;
   // Kills what is left in it and removes it with those below. Gone is a success.
   virtual Result<> Remove(const std::string& path) = 0;
+  // The names directly below; empty where there is no such cgroup.
+  virtual std::vector<std::string> Children(const std::string& path) = 0;
 };
 
 }  // namespace skiff::agent

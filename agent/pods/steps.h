@@ -80,6 +80,9 @@ Result<> StopContainerStep(const PodDeps& deps, const StopStep& step);
 // Stops a sandbox of a pod of which nothing else runs, and removes the pod's cgroup.
 Result<> StopSandboxStep(const PodDeps& deps, const std::string& uid, const std::string& id);
 
+// The uids of pods that left a directory or a cgroup on this node.
+std::vector<std::string> FindLeftovers(const PodDeps& deps);
+
 // Removes everything of the pod from the runtime and the disk.
 Result<> ReleasePodStep(const PodDeps& deps, const std::string& uid,
                         const std::string& log_directory);

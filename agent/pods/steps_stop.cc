@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <future>
+#include <set>
 #include <thread>
 
 #include "agent/pods/steps.h"
@@ -181,6 +182,20 @@ Result<> StopSandboxStep(const PodDeps& deps, const std::string& uid, const std:
   return RemovePodCgroups(deps, uid);
 }
 
+std::vector<std::string> FindLeftovers(const PodDeps& deps) {
+  NodeContext node = deps.node();
+  std::set<std::string> uids;
+  if (auto names = ListDirectory(node.state_dir + "/pods"); names.ok()) {
+    uids.insert(names->begin(), names->end());
+  }
+  for (QosClass qos : {QosClass::kGuaranteed, QosClass::kBurstable, QosClass::kBestEffort}) {
+    for (const std::string& name : deps.cgroups.Children(QosCgroup(qos, node))) {
+      if (name.starts_with("pod")) uids.insert(name.substr(3));
+    }
+  }
+  return {uids.begin(), uids.end()};
+}
+
 Result<> ReleasePodStep(const PodDeps& deps, const std::string& uid,
                         const std::string& log_directory) {
   ObservedPod observed = TRY(deps.cri.Observe(uid));
@@ -194,7 +209,7 @@ Result<> ReleasePodStep(const PodDeps& deps, const std::string& uid,
   TRY(RemovePodCgroups(deps, uid));
   NodeContext node = deps.node();
   TRY(deps.volumes.Release(node.PodDir(uid)));
-  TRY(RemoveTree(node.log_dir + "/" + log_directory));
+  if (!log_directory.empty()) TRY(RemoveTree(node.log_dir + "/" + log_directory));
   RemoveDeadLogLinks(deps);
   return {};
 }

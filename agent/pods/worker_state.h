@@ -47,8 +47,9 @@ struct PodWorker::State {
 
   std::optional<VolumePaths> volumes;
   BackOff restart_back_off;
-  BackOff pull_back_off;  // keys: image names
-  int sandbox_failures = 0;
+  BackOff pull_back_off;                       // keys: image names
+  int sandbox_attempts_failed = 0;             // in a row, to make one
+  int sandbox_deaths = 0;                      // in a row, that died soon after they were made
   std::map<std::string, WallTime> not_before;  // "" is the sandbox
   std::map<std::string, WaitingReason> waiting;
   std::set<std::string> early_failures;  // containers whose last start failed before they existed

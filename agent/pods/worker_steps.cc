@@ -16,6 +16,7 @@ using std::chrono::seconds;
 constexpr seconds kRetryStop{5};
 constexpr seconds kRetryRelease{5};
 constexpr seconds kRetryConfig{10};
+constexpr seconds kYoungSandbox{60};
 // How long "ErrImagePull" is shown before "ImagePullBackOff" takes its place.
 constexpr seconds kShowPullError{1};
 
@@ -98,6 +99,12 @@ void PodWorker::ApplySandbox(uint32_t attempt, bool changed) {
   for (const ObservedSandbox& sandbox : state.observed.sandboxes) {
     step.replaces.push_back(sandbox.id);
   }
+  // A sandbox that dies young will do so again: those after it come ever later.
+  if (changed && Now() - state.observed.NewestSandbox()->created_at < kYoungSandbox) {
+    ++state.sandbox_deaths;
+  } else {
+    state.sandbox_deaths = 0;
+  }
   if (changed) {
     deps_.events.Normal(SubjectOf(*state.pod), "SandboxChanged",
                         "Pod sandbox changed, it will be killed and re-created.");
@@ -113,14 +120,15 @@ void PodWorker::SandboxDone(SandboxResult result) {
   State& state = *state_;
   state.sandbox_starting = false;
   ++state.mutations;
-  if (result.failure) {
-    // 1 s, 2 s, 4 s ... up to a minute.
-    auto delay = seconds(1) * (1 << std::min(state.sandbox_failures, 6));
-    ++state.sandbox_failures;
-    state.not_before[""] = Now() + std::min<seconds>(delay, seconds(60));
+  state.sandbox_attempts_failed = result.failure ? state.sandbox_attempts_failed + 1 : 0;
+  // 1 s, 2 s, 4 s ... up to a minute.
+  int failures = state.sandbox_attempts_failed + state.sandbox_deaths;
+  if (failures > 0) {
+    state.not_before[""] = Now() + std::min(seconds(1 << std::min(failures - 1, 6)), seconds(60));
   } else {
-    state.sandbox_failures = 0;
     state.not_before.erase("");
+  }
+  if (!result.failure) {
     state.volumes = std::move(result.volumes);
     RefreshVolumes();  // downward API files may show the pod's address
   }

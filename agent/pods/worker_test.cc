@@ -147,6 +147,15 @@ TEST_F(PodWorkerTest, StopsWhatNobodyWants) {
   EXPECT_THAT(world.cri.containers(), IsEmpty());
 }
 
+TEST_F(PodWorkerTest, RemovesWhatACrashLeftOfForgottenPods) {
+  ASSERT_TRUE(MakeDirectories(world.pod_dir("uid-old") + "/volumes").ok());
+  world.cgroups.cgroups["/kubepods/poduid-older"] = {};
+  world.Run({World::MakePod(kWeb)});
+  EXPECT_FALSE(PathExists(world.pod_dir("uid-old")));
+  EXPECT_TRUE(PathExists(world.pod_dir("uid-web")));
+  EXPECT_THAT(world.cgroups.Children("/kubepods"), IsEmpty());
+}
+
 TEST_F(PodWorkerTest, AdoptsRunningPodsWithoutTouchingThem) {
   auto pod = World::MakePod(
       R"(spec { containers { name: "web" image: "nginx:1"
@@ -334,6 +343,18 @@ TEST_F(PodWorkerTest, AFailedSandboxIsTriedAgain) {
   EXPECT_TRUE(
       world.SawEvent("FailedCreatePodSandBox", "Failed to create pod sandbox: no address left"));
   world.Advance(seconds(4));
+  EXPECT_EQ(world.status().phase(), "Running");
+}
+
+TEST_F(PodWorkerTest, ASandboxThatKeepsDyingIsMadeEverLater) {
+  world.Run({World::MakePod(kWeb)});
+  for (int i = 0; i < 100; ++i) {
+    world.cri.Reboot();
+    world.workers->WakeAll();
+    world.Advance(seconds(1));
+  }
+  EXPECT_LE(world.cri.sandboxes().back().config.metadata().attempt(), 9u);
+  world.Advance(minutes(2));
   EXPECT_EQ(world.status().phase(), "Running");
 }
 

@@ -160,6 +160,19 @@ void PodWorkers::AdoptOrphans() {
                 {{"pod", identity.name}, {"uid", identity.uid}});
       worker->Remove();
     }
+    // What a crash left of pods that even the runtime has forgotten.
+    for (const std::string& uid : FindLeftovers(deps)) {
+      {
+        std::lock_guard lock((*self)->mutex_);
+        // A uid that is not wanted now never will be: uids are not given twice.
+        if ((*self)->workers_.contains(uid) || !SafeName(uid)) continue;
+      }
+      auto released = ReleasePodStep(deps, uid, "");
+      if (!released.ok()) {
+        log::Warning("cannot remove what a pod left; trying again later",
+                     {{"uid", uid}, {"error", released.error()}});
+      }
+    }
   });
 }
 

@@ -80,6 +80,15 @@ class FakeCgroups : public PodCgroups {
     cgroups.erase(path);
     return {};
   }
+  std::vector<std::string> Children(const std::string& path) override {
+    std::vector<std::string> names;
+    for (const auto& [child, limits] : cgroups) {
+      if (child.starts_with(path + "/") && child.find('/', path.size() + 1) == std::string::npos) {
+        names.push_back(child.substr(path.size() + 1));
+      }
+    }
+    return names;
+  }
 };
 
 // Answers probes as told.

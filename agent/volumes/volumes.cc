@@ -71,8 +71,14 @@ Result<> CheckHostPath(const std::string& path, const std::string& type) {
   return Error(Code::kInvalidArgument, type + " is an invalid volume type");
 }
 
-// Everybody in the pod may write; with a group, what they make belongs to it.
+// Everybody in the pod may write; with a group, what they make belongs to it. Only where nobody has
+// looked yet: the pod may have changed the mode of what is its own.
 Result<> OpenToPod(const std::string& path, std::optional<gid_t> group) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) return Error::Sys(errno, "stat", path);
+  constexpr mode_t kAsMade = 0755;
+  bool as_mounted = (status.st_mode & 07777) == 0777 && group && status.st_gid != *group;
+  if ((status.st_mode & 07777) != kAsMade && !as_mounted) return {};
   if (group && ::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
     return Error::Sys(errno, "chown", path);
   }
@@ -145,7 +151,6 @@ Result<std::map<std::string, std::string>> PodVolumes::SetUp(const core::Pod& po
       return failed(Error(Code::kUnimplemented, "this kind of volume is not supported"));
     }
     std::string path = VolumeDir(pod, volume, context.node);
-    bool fresh = !PathExists(path);
     TRY(MakeDirectories(path));
     bool memory = empty_dir ? source.empty_dir().medium() == "Memory" : IsSecretVolume(volume);
     if (memory && !mounter_.IsMounted(path)) {
@@ -153,10 +158,9 @@ Result<std::map<std::string, std::string>> PodVolumes::SetUp(const core::Pod& po
       auto size = codec::Quantity::From(source.empty_dir().size_limit()).Value();
       auto mounted = mounter_.MountTmpfs(path, static_cast<uint64_t>(std::max<int64_t>(size, 0)));
       if (!mounted.ok()) return failed(std::move(mounted).error());
-      fresh = true;
     }
     if (empty_dir) {
-      if (fresh) TRY(OpenToPod(path, FsGroup(pod)));
+      TRY(OpenToPod(path, FsGroup(pod)));
     } else {
       auto written = WritePayload(path, **contents, FsGroup(pod), Clock::Real().WallNow());
       if (!written.ok()) return failed(std::move(written).error());
