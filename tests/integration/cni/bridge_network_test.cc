@@ -246,12 +246,10 @@ TEST_F(BridgeNetworkTest, PodsDoNotReachTheNodesLoopback) {
   EchoServer secret(node_->netns(), Transport::kTcp, Address("127.0.0.1"), 9999, "secret");
   EXPECT_EQ(AskFrom(*node_, Transport::kTcp, "127.0.0.1", 9999).server, "secret");
   // As a pod with NET_RAW or NET_ADMIN can: sends 127.0.0.1 to the gateway.
-  a.netns->Run([] {
-    ASSERT_TRUE(net::WriteNetSysctl("ipv4/conf/all/route_localnet", "1").ok());
-    ASSERT_EQ(system("ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.0/8 table local "
-                     "2>/dev/null; ip route add 127.0.0.1 via 10.201.1.1"),
-              0);
-  });
+  a.netns->Run([] { ASSERT_TRUE(net::WriteNetSysctl("ipv4/conf/all/route_localnet", "1").ok()); });
+  a.netns->Shell(
+      "ip addr del 127.0.0.1/8 dev lo; ip route del local 127.0.0.0/8 table local 2>/dev/null; "
+      "ip route add 127.0.0.1 via 10.201.1.1");
   EXPECT_EQ(
       AskFrom(*a.netns, Transport::kTcp, "127.0.0.1", 9999, std::chrono::milliseconds(500)).server,
       "");
@@ -282,7 +280,7 @@ TEST_F(BridgeNetworkTest, AttachAndDetachAreIdempotent) {
 TEST_F(BridgeNetworkTest, FailuresLeaveNothing) {
   std::string links = Links(), rules = Rules();
   Pod a{.id = "a", .netns = TestNetns::Make()};
-  a.netns->Run([] { ASSERT_EQ(system("ip link add eth0 type bridge"), 0); });
+  a.netns->Shell("ip link add eth0 type bridge");
   node_->Run([&] {
     auto attached = network_->Attach(RequestFor(a, {{Protocol::kTcp, 8080, 80, {}}}));
     ASSERT_FALSE(attached.ok());
@@ -302,7 +300,7 @@ TEST_F(BridgeNetworkTest, FailuresLeaveNothing) {
   EXPECT_EQ(Rules(), rules);
   EXPECT_TRUE(ListDirectory(state_.path() + "/leases/boot-1")->empty());
   // The same request succeeds once the obstacle is gone.
-  a.netns->Run([] { ASSERT_EQ(system("ip link del eth0"), 0); });
+  a.netns->Shell("ip link del eth0");
   node_->Run([&] { EXPECT_TRUE(network_->Attach(RequestFor(a)).ok()); });
 }
 
