@@ -112,6 +112,27 @@ TEST(JoinTest, ConfigurationIsPrivate) {
   EXPECT_THAT(ReadFile(path).value(), HasSubstr("nodeName: \"n1\"\n"));
 }
 
+TEST(JoinTest, NewTokenIsANewIdentity) {
+  TempDir directory = TempDir::Make().value();
+  std::string config = directory.path() + "/agent.yaml", state = directory.path() + "/state";
+  std::string certificate = state + "/pki/node.crt";
+  ASSERT_TRUE(MakeDirectories(state + "/pki").ok());
+  ASSERT_TRUE(WriteFileAtomic(config, "stateDir: " + state + "\ntoken: abcdef.0123456789abcdef\n",
+                              Durability::kNone)
+                  .ok());
+  ASSERT_TRUE(WriteFileAtomic(certificate, "old", Durability::kNone).ok());
+  JoinOptions options{.server = "h:1",
+                      .token = "abcdef.0123456789abcdef",
+                      .ca_hash = "sha256:" + std::string(64, 'a'),
+                      .config = config,
+                      .start = false};
+  ASSERT_TRUE(RunJoin(options).ok());
+  EXPECT_TRUE(PathExists(certificate));  // the same command again changes nothing
+  options.token = "zzzzzz.0123456789abcdef";
+  ASSERT_TRUE(RunJoin(options).ok());
+  EXPECT_FALSE(PathExists(certificate));
+}
+
 TEST(TokenCreateTest, NodeLinkAddress) {
   EXPECT_EQ(NodeLinkAddress("https://10.0.0.1:6443", ""), "10.0.0.1:6444");
   EXPECT_EQ(NodeLinkAddress("https://10.0.0.1:6443", "nodeLinkAddress: 0.0.0.0:7444\n"),

@@ -134,8 +134,28 @@ Result<> CheckJoinOptions(const JoinOptions& options) {
   return {};
 }
 
+namespace {
+
+// A token that is new to this machine asks for a new identity; the old one, of a node that was
+// deleted or of another cluster, would keep the agent from using it. The agent keeps its identity
+// in STATE_DIR/pki (agent/link/credentials.h).
+Result<> ForgetIdentity(const std::string& config, const std::string& token) {
+  Result<std::string> text = ReadFile(config, 1 << 20);
+  if (!text.ok()) return {};  // no configuration yet: WriteSettings tells of real trouble
+  if (SettingOf(*text, "token") == token) return {};
+  std::string state_dir = SettingOf(*text, "stateDir");
+  if (state_dir.empty()) state_dir = "/var/lib/skiff";
+  for (const char* file : {"node.crt", "node.key", "ca.crt"}) {
+    TRY(RemoveFile(state_dir + "/pki/" + file));
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<> RunJoin(const JoinOptions& options) {
   TRY(CheckJoinOptions(options));
+  TRY(ForgetIdentity(options.config, options.token));
   Settings settings = {
       {"server", options.server}, {"token", options.token}, {"caHash", options.ca_hash}};
   if (!options.node_name.empty()) settings.emplace_back("nodeName", options.node_name);
