@@ -230,7 +230,8 @@ class GrpcLink : public NodeLink {
       stub_ = nullptr;
       wake_.notify_all();
     }
-    context.TryCancel();
+    // Not cancelled here: the server has ended the call, and cancelling would hide its reason. A
+    // write that is under way fails with the call.
     if (writer.joinable()) writer.join();
     grpc::Status status = stream->Finish();
     {
