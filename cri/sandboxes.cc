@@ -13,12 +13,13 @@ namespace {
 
 constexpr size_t kIdBytes = 32;
 
-// The result of work on another thread.
+// The result of work on another thread; the first one counts.
 template <class T>
 class Pending {
  public:
   void Set(Result<T> result) {
     std::lock_guard lock(mutex_);
+    if (result_) return;
     result_ = std::move(result);
     changed_.notify_all();
   }
@@ -32,6 +33,20 @@ class Pending {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<Result<T>> result_;
+};
+
+// Held by the work: work that an executor drops, because it stops, has failed.
+template <class T>
+class Promise {
+ public:
+  explicit Promise(std::shared_ptr<Pending<T>> pending) : pending_(std::move(pending)) {}
+  ~Promise() { pending_->Set(Error(Code::kCancelled, "the server stops")); }
+  Promise(const Promise&) = delete;
+  Promise& operator=(const Promise&) = delete;
+  void Set(Result<T> result) { pending_->Set(std::move(result)); }
+
+ private:
+  const std::shared_ptr<Pending<T>> pending_;
 };
 
 }  // namespace
@@ -107,9 +122,10 @@ Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
 Result<> RuntimeService::BringUp(const SandboxPtr& sandbox, const cni::AttachRequest& network) {
   auto attached = std::make_shared<Pending<cni::Attachment>>();
   if (sandbox->has_network) {
-    deps_.blocking->Post([attached, network, this] {
-      attached->Set(deps_.network->Attach(network).With("pod network"));
-    });
+    deps_.blocking->Post(
+        [promise = std::make_shared<Promise<cni::Attachment>>(attached), network, this] {
+          promise->Set(deps_.network->Attach(network).With("pod network"));
+        });
   }
   auto started = deps_.runtime->StartSandbox(sandbox->id);
   if (sandbox->has_network) {

@@ -37,9 +37,9 @@ struct CriServer::Parts {
 
   ~Parts() {
     if (front) front->Stop();
+    blocking.Stop();  // what runs there uses all of the below
     streaming.reset();
-    runtime.reset();  // no exits from here on
-    blocking.Stop();
+    runtime.reset();
     timers.Stop();
   }
 
