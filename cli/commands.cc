@@ -191,7 +191,8 @@ Result<> RunInit(const InitOptions& options) {
                                                 "); `journalctl -u skiff-control-plane` tells why");
     }
     // Another program's start has no event to wait for.
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(200));  // tidy: another program's start has no event
     Result<Kubeconfig> config = LoadKubeconfig(options.kubeconfig);
     if (config.ok()) ready = ApiClient(std::move(*config)).Get("/readyz");
   }

@@ -110,7 +110,8 @@ void RunPreStop(const PodDeps& deps, const core::Pod& pod, const core::Container
       }
     }
   } else if (hook.has_sleep()) {
-    std::this_thread::sleep_for(std::min(seconds(hook.sleep().seconds()), step.grace));
+    std::this_thread::sleep_for(
+        std::min(seconds(hook.sleep().seconds()), step.grace));  // tidy: the hook asks for it
   }
   if (!result.ok()) {
     deps.events.Warning(SubjectOf(pod, FieldPath(pod, container.name())), "FailedPreStopHook",

@@ -33,7 +33,7 @@ class Cluster:
         self.root = HOME / name
         self.record = self.root / "cluster.json"
         state = json.loads(self.record.read_text()) if self.record.exists() else {}
-        self.build = pathlib.Path(build or state.get("build") or TOP / "build" / "release")
+        self.build = pathlib.Path(build or state.get("build") or TOP / "build" / "release").resolve()
         self.index = state.get("index")
         self.node_count = state.get("nodes", 0)
 
@@ -210,9 +210,11 @@ registries:
         return "sha256:" + run("sh", "-c", script).stdout.split()[0]
 
     def crictl(self, node, *argv, check=True, **options):
-        endpoint = f"unix://{self.cri_socket(node)}"
-        return run(TOP / "build" / "crictl" / "crictl", "--runtime-endpoint", endpoint, "--image-endpoint", endpoint,
-                   *argv, check=check, **options)
+        """crictl as on the node itself: exec streams over its loopback, logs are in its /var/log."""
+        config = self.root / "crictl.yaml"
+        endpoint = "unix:///run/skiff/skiff.sock"
+        config.write_text(f"runtime-endpoint: {endpoint}\nimage-endpoint: {endpoint}\n")
+        return node.run(TOP / "build" / "crictl" / "crictl", "--config", config, *argv, check=check, **options)
 
     def down(self):
         """Removes all that up made, whatever state it is in."""

@@ -155,7 +155,7 @@ std::vector<std::string> LeakCheck::Differences(std::chrono::milliseconds patien
       for (const std::string& name : less) differences.push_back("- " + kind + ": " + name);
     }
     if (differences.empty() || std::chrono::steady_clock::now() >= deadline) return differences;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // tidy: the kernel removes late
   }
 }
 

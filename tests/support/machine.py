@@ -26,9 +26,9 @@ PRIVATE_FOLDERS = [
 ]
 
 
-def run(*argv, check=True, **options):
+def run(*argv, check=True, timeout=180, **options):
     """Runs a program; on failure the error holds what it printed."""
-    result = subprocess.run([str(a) for a in argv], capture_output=True, text=True, **options)
+    result = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, **options)
     if check and result.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, argv))}: exit {result.returncode}\n{result.stdout}{result.stderr}")
     return result

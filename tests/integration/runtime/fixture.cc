@@ -149,7 +149,7 @@ void RuntimeTest::WaitForLog(const std::string& id, const std::string& text) {
   while (LogText(id).find(text) == std::string::npos) {
     ASSERT_LT(std::chrono::steady_clock::now(), deadline)
         << "no \"" << text << "\" in the log of " << id << ": " << LogText(id);
-    std::this_thread::sleep_for(milliseconds(5));
+    std::this_thread::sleep_for(milliseconds(5));  // tidy: a file has no event here
   }
 }
 

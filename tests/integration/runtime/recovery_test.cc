@@ -32,7 +32,7 @@ TEST_F(RuntimeTest, PodsOutliveTheDaemon) {
   pid_t pid = runtime_->Container("c")->pid;
   auto started = runtime_->Container("c")->started;
   Abandon();
-  std::this_thread::sleep_for(milliseconds(600));  // the container "ends" has ended meanwhile
+  std::this_thread::sleep_for(milliseconds(600));  // tidy: what ends unseen has no event
   Open();
   ContainerStatus status = runtime_->Container("c").value();
   EXPECT_EQ(status.pid, pid);

@@ -129,7 +129,7 @@ TEST_F(RuntimeTest, SlowClientLosesNothing) {
   Pipe out = MakePipe().value();
   ASSERT_OK(runtime_->Attach("c", {.in = std::move(in.read_end), .out = std::move(out.write_end)}));
   ASSERT_OK(WriteAll(in.write_end.get(), "\n"));
-  std::this_thread::sleep_for(milliseconds(300));  // slow
+  std::this_thread::sleep_for(milliseconds(300));  // tidy: a slow reader
   std::string expected;
   for (int i = 1; i <= 60000; ++i) expected += std::to_string(i) + "\n";
   EXPECT_TRUE(ReadUntil(out.read_end.get(), "60000\n") == expected);
