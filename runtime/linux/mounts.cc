@@ -163,7 +163,10 @@ Result<UniqueFd> MakeFilesystem(const char* type, const std::vector<MountOption>
 
 bool OverlayTakesSingleLayers() {
   UniqueFd context(::fsopen("overlay", FSOPEN_CLOEXEC));
-  return context && Configure(context.get(), {"lowerdir+", "/"}).ok();
+  if (!context) return false;
+  // Before 6.5 options are only looked at when the filesystem is created: any is taken for now.
+  if (Configure(context.get(), {"no_such_option", ""}).ok()) return false;
+  return Configure(context.get(), {"lowerdir+", "/"}).ok();
 }
 
 Result<UniqueFd> MakeOverlay(const OverlayLayers& layers, const std::string& scratch_dir,
