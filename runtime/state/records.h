@@ -31,11 +31,13 @@ struct SandboxRecord {
   std::string cgroup_path;   // of the pod
   bool owns_cgroup = false;  // made by us: removed with the sandbox
   std::string pause_cgroup;
+  // The caller's cgroup parent was made by us: removed with the last sandbox in it.
+  bool made_cgroup_parent = false;
 };
 template <class A>
 void Describe(A& archive, SandboxRecord& r) {
   archive(r.version, r.boot_id, r.spec, r.stage, r.created, r.netns_path, r.cgroup_path,
-          r.owns_cgroup, r.pause_cgroup);
+          r.owns_cgroup, r.pause_cgroup, r.made_cgroup_parent);
 }
 
 struct ContainerRecord {
