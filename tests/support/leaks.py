@@ -7,6 +7,7 @@ the thing that leaked.
 import os
 import pathlib
 import re
+import time
 
 from tests.support.cluster import CGROUP_ROOTS
 
@@ -22,6 +23,16 @@ def snapshot(cluster, node):
         "files": _files(node),
         "network namespaces": _files(node, only=["run/netns"]),
     }
+
+
+def settled_difference(before, cluster, node, seconds=15):
+    """The difference once it is empty, or what is left of it after so long: the last programs may still be ending."""
+    deadline = time.monotonic() + seconds
+    while True:
+        lines = difference(before, snapshot(cluster, node))
+        if not lines or time.monotonic() > deadline:
+            return lines
+        time.sleep(0.2)
 
 
 def difference(before, after):
@@ -44,8 +55,10 @@ def _lines(node, *argv, pick, drop=None):
 
 
 def _processes(node):
-    out = node.run("ps", "-e", "-o", "pid=,args=").stdout
-    return {line.strip() for line in out.splitlines() if not re.search(r"\bps -e\b", line)}
+    """Without pids: a daemon that was restarted is no leak. A program that runs twice is told from one that runs once."""
+    out = node.run("ps", "-e", "-o", "args=").stdout
+    lines = [line.strip() for line in out.splitlines() if not re.search(r"\bps -e\b", line)]
+    return {f"{line} (x{lines.count(line)})" for line in lines}
 
 
 def _mounts(node):
