@@ -1,11 +1,10 @@
 // RuntimeService over a runtime and a network that touch nothing, and a real image store.
-#include "cri/runtime_service.h"  // first: <signal.h> has macros named as CRI's signals
-
 #include <gtest/gtest.h>
 
 #include "base/os/files.h"
 #include "cni/fake_network.h"
 #include "cri/image_service.h"
+#include "cri/runtime_service.h"  // first: <signal.h> has macros named as CRI's signals
 #include "cri/testing/fake_runtime.h"
 #include "runtime/image/testing/fake_registry.h"
 

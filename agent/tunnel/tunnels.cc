@@ -292,7 +292,8 @@ class Server {
     // The user left, or all is said. A command that goes on is left alone, as by kubelet; its
     // session ends, and with it the pumps.
     session.SetStatus(ExecStatus::InternalError("the client is gone"));
-    for (const auto& stream : {session.client->in(), session.client->out(), session.client->err()}) {
+    for (const auto& stream :
+         {session.client->in(), session.client->out(), session.client->err()}) {
       if (stream != nullptr) stream->Reset();
     }
   }
