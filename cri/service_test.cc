@@ -1,10 +1,14 @@
 // RuntimeService over a runtime and a network that touch nothing, and a real image store.
+
+// clang-format off: first, since <signal.h> has macros named as CRI's signals.
+#include "cri/runtime_service.h"
+// clang-format on
+
 #include <gtest/gtest.h>
 
 #include "base/os/files.h"
 #include "cni/fake_network.h"
 #include "cri/image_service.h"
-#include "cri/runtime_service.h"  // first: <signal.h> has macros named as CRI's signals
 #include "cri/testing/fake_runtime.h"
 #include "runtime/image/testing/fake_registry.h"
 
