@@ -20,6 +20,8 @@ using Json = nlohmann::json;
 
 constexpr size_t kMaxFiles = 100'000;
 constexpr int kMaxIndexDepth = 4;
+// Of all files together, unpacked: an archive that inflates without end fills no disk.
+constexpr uint64_t kMaxArchiveBytes = uint64_t{64} << 30;
 constexpr std::string_view kContainerdName = "io.containerd.image.name";
 constexpr std::string_view kRefName = "org.opencontainers.image.ref.name";
 
@@ -90,6 +92,10 @@ class StagedArchive {
       const std::string_view data = TRY(reader.ReadData());
       if (data.empty()) break;
       hasher.Update(data);
+      if (data.size() > left_bytes_) {
+        return Error(Code::kResourceExhausted, "the archive holds more than 64 GiB");
+      }
+      left_bytes_ -= data.size();
       TRY(WriteAll(fd.get(), data));
       file.size_bytes += data.size();
     }
@@ -103,6 +109,7 @@ class StagedArchive {
 
   Content& content_;
   const std::string directory_;
+  uint64_t left_bytes_ = kMaxArchiveBytes;
   std::map<std::string, StagedFile> files_;
   std::map<std::string, std::string> links_;
 };

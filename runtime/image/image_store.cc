@@ -81,7 +81,8 @@ class DiskImageStore : public ImageStore {
   Result<> Load();
 
   Result<std::shared_ptr<const Image>> Pull(const PullRequest& request) override;
-  Result<std::vector<std::shared_ptr<const Image>>> Import(int archive_fd) override;
+  Result<std::vector<std::shared_ptr<const Image>>> Import(ByteSource& archive,
+                                                           const std::string& name) override;
   Result<> Export(const std::vector<std::string>& references, int archive_fd) override;
 
   std::shared_ptr<const Image> Find(std::string_view text) const override {
@@ -370,18 +371,41 @@ void DiskImageStore::RememberLocked(std::map<Digest, ImagePtr> images) {
   }
 }
 
-Result<std::vector<DiskImageStore::ImagePtr>> DiskImageStore::Import(int archive_fd) {
+namespace {
+
+// Gives the archive's image the name, in place of its own. An image with several names may stand
+// there once for each.
+Result<> Rename(const std::string& name, std::vector<ArchivedImage>* images) {
+  if (images->empty()) return {};
+  for (const ArchivedImage& image : *images) {
+    if (image.manifest_bytes != images->front().manifest_bytes) {
+      return Error(Code::kInvalidArgument,
+                   "the archive has several images, which one name cannot name");
+    }
+  }
+  images->resize(1);
+  images->front().names = {name};
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<DiskImageStore::ImagePtr>> DiskImageStore::Import(ByteSource& archive,
+                                                                     const std::string& name) {
+  if (!name.empty() && !TRY(ImageReference::Parse(name)).digest.empty()) {
+    return Error(Code::kInvalidArgument, "the name " + name + " has a digest: name it by a tag");
+  }
   const Intake intake(*this);
-  FileSource source(archive_fd);
   const auto unavailable = [](const Descriptor& blob) {
     return Error(Code::kInvalidArgument, "the archive lacks blob " + blob.digest.text());
   };
+  auto archived_images = TRY(ReadImageArchive(*content_, archive, options_.platform));
+  if (!name.empty()) TRY(Rename(name, &archived_images));
   std::vector<ImagePtr> result;
-  for (const ArchivedImage& archived :
-       TRY(ReadImageArchive(*content_, source, options_.platform))) {
+  for (const ArchivedImage& archived : archived_images) {
     std::vector<ImageReference> references;
-    for (const std::string& name : archived.names) {
-      references.push_back(TRY(ImageReference::Parse(name)));
+    for (const std::string& text : archived.names) {
+      references.push_back(TRY(ImageReference::Parse(text)));
     }
     ImagePtr image = TRY(TakeIn(
         archived.manifest_bytes, Digest::OfBytes(archived.manifest_bytes),

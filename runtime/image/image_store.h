@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "runtime/image/byte_source.h"
 #include "runtime/image/image.h"
 #include "runtime/image/registry_settings.h"
 
@@ -72,8 +73,10 @@ class ImageStore {
   virtual Result<std::shared_ptr<const Image>> Pull(const PullRequest& request) = 0;
 
   // Takes in an OCI layout archive or a `docker save` archive (plain, gzip or zstd tar), with the
-  // names that it gives. Returns the images it held.
-  virtual Result<std::vector<std::shared_ptr<const Image>>> Import(int archive_fd) = 0;
+  // names that it gives; or, where a name is given here, with that one alone. Returns the images it
+  // held. InvalidArgument: neither format, or the name is none, or it is to name several images.
+  virtual Result<std::vector<std::shared_ptr<const Image>>> Import(ByteSource& archive,
+                                                                   const std::string& name) = 0;
   // Writes the images that the references name as one OCI layout archive that `docker load`
   // understands, too.
   virtual Result<> Export(const std::vector<std::string>& references, int archive_fd) = 0;

@@ -35,6 +35,10 @@ class ImageStoreTest : public ::testing::Test {
     request.reference = Ref(name);
     return store_->Pull(request);
   }
+  Result<std::vector<std::shared_ptr<const Image>>> Import(int fd, const std::string& name = "") {
+    FileSource source(fd);
+    return store_->Import(source, name);
+  }
   size_t Count(const std::string& folder) const {
     return ListDirectory(store_->root() + "/" + folder)->size();
   }
@@ -224,7 +228,7 @@ TEST_F(ImageStoreTest, ExportsWhatItImports) {
   EXPECT_EQ(store_->Export({"absent"}, out.get()).error().code(), Code::kNotFound);
   ASSERT_TRUE(store_->Remove(Ref("app:v1")).ok());
   UniqueFd in = *OpenFile(path, O_RDONLY);
-  const auto imported = store_->Import(in.get());
+  const auto imported = Import(in.get());
   ASSERT_TRUE(imported.ok()) << imported.error().message();
   ASSERT_EQ(imported->size(), 1u);
   EXPECT_EQ((*imported)[0]->id, image->id);
@@ -232,6 +236,35 @@ TEST_F(ImageStoreTest, ExportsWhatItImports) {
   EXPECT_EQ((*imported)[0]->repo_tags, std::vector<std::string>{Ref("app:v1")});
   EXPECT_EQ(*ReadFile(LayerDir(*(*imported)[0], 1) + "/srv/app"), "v1");
   EXPECT_EQ(Count("staging"), 0u);
+}
+
+TEST_F(ImageStoreTest, ANameForAnArchiveReplacesItsOwn) {
+  registry_.Add("a", "v1", BuildImage({base_}, Packing::kGzip));
+  registry_.Add("b", "v1", BuildImage({top_}, Packing::kGzip));
+  const auto id = (*Pull("a:v1"))->id;
+  ASSERT_TRUE(Pull("b:v1").ok());
+  const auto import = [&](const std::vector<std::string>& exported, const std::string& name) {
+    const std::string path = directory_.path() + "/archive.tar";
+    UniqueFd out = *OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC);
+    EXPECT_TRUE(store_->Export(exported, out.get()).ok());
+    for (const std::string& each : exported) EXPECT_TRUE(store_->Remove(each).ok());
+    UniqueFd in = *OpenFile(path, O_RDONLY);
+    return Import(in.get(), name);
+  };
+  const auto both = import({Ref("a:v1"), Ref("b:v1")}, "site:1");
+  EXPECT_EQ(both.error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(store_->Find("site:1"), nullptr);
+  EXPECT_EQ(Count("blobs/sha256"), 0u);
+  ASSERT_TRUE(Pull("a:v1").ok());
+  const auto imported = import({Ref("a:v1")}, "site:1");
+  ASSERT_TRUE(imported.ok()) << imported.error().message();
+  EXPECT_EQ((*imported)[0]->id, id);
+  EXPECT_EQ((*imported)[0]->repo_tags, std::vector<std::string>{"docker.io/library/site:1"});
+  for (const std::string& bad : {std::string("No Name"), "site@sha256:" + std::string(64, 'a')}) {
+    EXPECT_EQ(import({"site:1"}, bad).error().code(), Code::kInvalidArgument) << bad;
+    ASSERT_TRUE(Pull("a:v1").ok());
+    ASSERT_TRUE(import({Ref("a:v1")}, "site:1").ok());
+  }
 }
 
 TEST_F(ImageStoreTest, ImportsDockerSaveArchives) {
@@ -248,7 +281,7 @@ TEST_F(ImageStoreTest, ImportsDockerSaveArchives) {
   const std::string path = directory_.path() + "/save.tar.gz";
   ASSERT_TRUE(WriteFileAtomic(path, testing::Gzip(tar), Durability::kNone).ok());
   UniqueFd in = *OpenFile(path, O_RDONLY);
-  const auto imported = store_->Import(in.get());
+  const auto imported = Import(in.get());
   ASSERT_TRUE(imported.ok()) << imported.error().message();
   EXPECT_EQ(store_->Find("demo:1")->id, built.config_digest);
   EXPECT_EQ(*ReadFile(LayerDir(*store_->Find("demo:1"), 0) + "/etc/os"), "debian");
@@ -259,7 +292,7 @@ TEST_F(ImageStoreTest, ImportsDockerSaveArchives) {
         TarBuilder().File("manifest.json", "{}").Finish(), std::string("not a tar")}) {
     ASSERT_TRUE(WriteFileAtomic(path, bad, Durability::kNone).ok());
     UniqueFd file = *OpenFile(path, O_RDONLY);
-    EXPECT_FALSE(store_->Import(file.get()).ok());
+    EXPECT_FALSE(Import(file.get()).ok());
   }
 }
 
