@@ -1,10 +1,11 @@
-// skiff: sets up a cluster and administers its join tokens.
+// skiff: sets up a cluster, administers its join tokens and brings images onto its nodes.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <functional>
 
 #include "cli/commands.h"
+#include "cli/images.h"
 
 namespace {
 
@@ -14,6 +15,7 @@ using namespace skiff::cli;
 constexpr const char* kAdminKubeconfig = "/etc/skiff/admin.kubeconfig";
 constexpr const char* kControlPlaneConfig = "/etc/skiff/control-plane.yaml";
 constexpr const char* kAgentConfig = "/etc/skiff/agent.yaml";
+constexpr const char* kAgentSocket = "unix:///run/skiff/skiff.sock";
 
 using Command = std::function<Result<>()>;
 
@@ -107,18 +109,39 @@ void AddKubeconfigCommand(CLI::App& app, Command& command) {
   show->callback([&command] { command = [] { return RunKubeconfig(path, server); }; });
 }
 
+void AddImage(CLI::App& app, Command& command) {
+  CLI::App* image = app.add_subcommand("image", "Import and list the images of this node");
+  image->require_subcommand(1);
+  static ImageImportOptions options{.socket = kAgentSocket};
+  CLI::App* import =
+      image->add_subcommand("import", "Take in an image archive, without a registry");
+  import->add_option("FILE", options.file, "An OCI layout or docker save archive; - for stdin")
+      ->required();
+  import->add_option("--name", options.name, "The image's name, instead of the archive's names");
+  CLI::App* list = image->add_subcommand("list", "List the images");
+  for (CLI::App* each : {import, list}) {
+    each->add_option("--socket", options.socket, "The agent's socket")->capture_default_str();
+  }
+  import->callback([&command] { command = [] { return RunImageImport(options);
+};
+}  // namespace
+);
+list->callback([&command] { command = [] { return RunImageList(options.socket); }; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Sets up a Skiff cluster and administers its join tokens. Everyday work is done "
-      "with kubectl.",
+      "Sets up a Skiff cluster, administers its join tokens and brings images onto its nodes. "
+      "Everyday work is done with kubectl.",
       "skiff");
   app.require_subcommand(1);
   Command command;
   AddInit(app, command);
   AddToken(app, command);
   AddJoin(app, command);
+  AddImage(app, command);
   AddKubeconfigCommand(app, command);
   app.add_subcommand("version", "Print the version")->callback([&command] {
     command = []() -> Result<> {

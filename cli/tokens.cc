@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/random.h"
+#include "cli/table.h"
 
 namespace skiff::cli {
 
@@ -127,17 +128,7 @@ std::string TokenTable(const std::vector<TokenInfo>& tokens, WallTime now) {
                     std::to_string(token.used_by.size()) + "/" + limit, names.empty() ? "-" : names,
                     token.description.empty() ? "-" : token.description});
   }
-  std::string table;
-  for (const auto& row : rows) {
-    for (size_t column = 0; column < row.size(); ++column) {
-      size_t width = 0;
-      for (const auto& other : rows) width = std::max(width, other[column].size());
-      table += row[column];
-      if (column + 1 < row.size()) table.append(width - row[column].size() + 3, ' ');
-    }
-    table += '\n';
-  }
-  return table;
+  return RenderTable(rows);
 }
 
 Result<std::chrono::seconds> ParseTtl(std::string_view text) {
