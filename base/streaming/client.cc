@@ -9,6 +9,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/streaming/exec_channels.h"
 #include "base/streaming/websocket_channels.h"
 
 namespace skiff::streaming {
@@ -233,8 +234,6 @@ void Dial(IoThread& io, Executor& executor, const std::string& text, std::string
 }
 
 // ---- exec and attach ----
-
-enum Channel : uint32_t { kIn, kOut, kErr, kError, kResize, kChannels };
 
 // Confined to the connection's strand.
 struct StatusReader : std::enable_shared_from_this<StatusReader> {

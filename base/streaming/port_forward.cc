@@ -23,8 +23,8 @@ std::optional<uint16_t> ParsePort(std::string_view text) {
 }
 
 // Both transports: connections wait until Start. Confined to the connection's strand.
-struct Core {
-  explicit Core(std::shared_ptr<Mux> m) : mux(std::move(m)) {}
+struct ForwardCore {
+  explicit ForwardCore(std::shared_ptr<Mux> m) : mux(std::move(m)) {}
   const std::shared_ptr<Mux> mux;
   std::function<void(PortConnection)> on_connection;
   Closure on_gone;
@@ -45,7 +45,7 @@ struct Core {
 
 class MuxPortForward : public PortForwardSession {
  public:
-  explicit MuxPortForward(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  explicit MuxPortForward(std::shared_ptr<ForwardCore> core) : core_(std::move(core)) {}
   ~MuxPortForward() override { Close(); }
 
   void Start(std::function<void(PortConnection)> on_connection,
@@ -71,14 +71,14 @@ class MuxPortForward : public PortForwardSession {
   }
 
  private:
-  std::shared_ptr<Core> core_;
+  std::shared_ptr<ForwardCore> core_;
 };
 
 // Pairs the streams of a SPDY client: a data and an error stream with the same request id are one
 // connection.
 class StreamPairs : public std::enable_shared_from_this<StreamPairs> {
  public:
-  StreamPairs(std::shared_ptr<Core> core, Executor& executor)
+  StreamPairs(std::shared_ptr<ForwardCore> core, Executor& executor)
       : core_(std::move(core)), executor_(executor) {}
 
   bool Take(uint32_t id, const SpdyHeaders& headers) {
@@ -120,14 +120,14 @@ class StreamPairs : public std::enable_shared_from_this<StreamPairs> {
     });
   }
 
-  std::shared_ptr<Core> core_;
+  std::shared_ptr<ForwardCore> core_;
   Executor& executor_;
   std::map<std::string, PortConnection> waiting_;
 };
 
 std::shared_ptr<PortForwardSession> ServeSpdy(Executor& executor, std::shared_ptr<Stream> stream) {
   auto connection = std::make_shared<SpdyConnection>(executor, std::move(stream));
-  auto core = std::make_shared<Core>(connection);
+  auto core = std::make_shared<ForwardCore>(connection);
   auto pairs = std::make_shared<StreamPairs>(core, executor);
   connection->set_on_stream(
       [pairs](uint32_t id, const SpdyHeaders& headers) { return pairs->Take(id, headers); });
@@ -150,7 +150,7 @@ std::shared_ptr<PortForwardSession> ServeWebSocket(Executor& executor,
       WebSocketChannels::Options{.base64 = upgrade.base64,
                                  .half_close = upgrade.version >= 5,
                                  .finish_after = ports.size() * 2});
-  auto core = std::make_shared<Core>(mux);
+  auto core = std::make_shared<ForwardCore>(mux);
   mux->set_on_gone([core] { core->Gone(); });
   for (uint32_t id = 0; id < ports.size() * 2; ++id) mux->Open(id);
   mux->Post([mux, core, ports] {
