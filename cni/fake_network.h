@@ -58,7 +58,12 @@ class FakePodNetwork : public PodNetwork {
     unready_.clear();
     return {};
   }
-  Result<> Reconcile() override { return {}; }
+  Result<> Reconcile() override {
+    std::lock_guard lock(mutex_);
+    ++reconciliations_;
+    if (reconcile_error_) return *std::exchange(reconcile_error_, std::nullopt);
+    return {};
+  }
   std::string Unready() const override {
     std::lock_guard lock(mutex_);
     return unready_;
@@ -73,6 +78,10 @@ class FakePodNetwork : public PodNetwork {
     std::lock_guard lock(mutex_);
     return attachments_.size();
   }
+  int reconciliations() const {
+    std::lock_guard lock(mutex_);
+    return reconciliations_;
+  }
   // The next call fails with this, without effect.
   void FailNextAttach(Error error) {
     std::lock_guard lock(mutex_);
@@ -81,6 +90,10 @@ class FakePodNetwork : public PodNetwork {
   void FailNextDetach(Error error) {
     std::lock_guard lock(mutex_);
     detach_error_ = std::move(error);
+  }
+  void FailNextReconcile(Error error) {
+    std::lock_guard lock(mutex_);
+    reconcile_error_ = std::move(error);
   }
   void SetUnready(std::string reason) {
     std::lock_guard lock(mutex_);
@@ -91,7 +104,8 @@ class FakePodNetwork : public PodNetwork {
   mutable std::mutex mutex_;
   std::map<std::string, Attachment> attachments_;
   std::vector<AttachRequest> requests_;
-  std::optional<Error> attach_error_, detach_error_;
+  std::optional<Error> attach_error_, detach_error_, reconcile_error_;
+  int reconciliations_ = 0;
   std::string unready_;
   uint64_t next_ = 0;
 };

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "base/os/files.h"
+#include "cri/archive_service.h"
 #include "cri/image_service.h"
 #include "cri/runtime_service.h"
 #include "proto/cri/runtime/v1/api.grpc.pb.h"
@@ -238,8 +239,11 @@ class ImageFront final : public api::ImageService::CallbackService {
 
 class GrpcServerFront : public GrpcFront {
  public:
-  GrpcServerFront(RuntimeService& runtime, ImageService& images, Executor& blocking)
-      : runtime_(runtime, blocking), images_(images, blocking) {}
+  GrpcServerFront(RuntimeService& runtime, ImageService& images, runtime::ImageStore& store,
+                  Executor& blocking)
+      : runtime_(runtime, blocking),
+        images_(images, blocking),
+        archives_(MakeArchiveService(store, blocking)) {}
   ~GrpcServerFront() override { GrpcServerFront::Stop(); }
 
   Result<> Listen(const std::string& socket) {
@@ -254,6 +258,7 @@ class GrpcServerFront : public GrpcFront {
     }
     builder.RegisterService(&runtime_);
     builder.RegisterService(&images_);
+    builder.RegisterService(archives_.get());
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) return Error(Code::kUnavailable, "cannot listen on " + socket);
     if (!socket.empty() && chmod(socket.c_str(), 0600) != 0) {
@@ -277,6 +282,7 @@ class GrpcServerFront : public GrpcFront {
  private:
   RuntimeFront runtime_;
   ImageFront images_;
+  std::unique_ptr<grpc::Service> archives_;
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -289,8 +295,9 @@ grpc::Status ToGrpcStatus(const Result<>& result) {
 
 Result<std::unique_ptr<GrpcFront>> GrpcFront::Start(const std::string& socket,
                                                     RuntimeService& runtime, ImageService& images,
+                                                    runtime::ImageStore& store,
                                                     Executor& blocking) {
-  auto front = std::make_unique<GrpcServerFront>(runtime, images, blocking);
+  auto front = std::make_unique<GrpcServerFront>(runtime, images, store, blocking);
   TRY(front->Listen(socket));
   return std::unique_ptr<GrpcFront>(std::move(front));
 }

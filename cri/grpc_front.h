@@ -1,4 +1,4 @@
-// GrpcFront: the two services on gRPC's callback API.
+// GrpcFront: CRI's two services and the import of image archives on gRPC's callback API.
 //
 // gRPC's threads only hand over: each call runs on the blocking executor, so a slow one holds no
 // other up, and a followed event stream holds no thread at all.
@@ -15,6 +15,10 @@ class Channel;
 class Status;
 }  // namespace grpc
 
+namespace skiff::runtime {
+class ImageStore;
+}  // namespace skiff::runtime
+
 namespace skiff::cri {
 
 class ImageService;
@@ -22,11 +26,11 @@ class RuntimeService;
 
 class GrpcFront {
  public:
-  // socket: a path, made anew with mode 0600; empty: in-process only. blocking and the services
-  // must outlive the front.
+  // socket: a path, made anew with mode 0600; empty: in-process only. blocking, the services and
+  // the store must outlive the front.
   static Result<std::unique_ptr<GrpcFront>> Start(const std::string& socket,
                                                   RuntimeService& runtime, ImageService& images,
-                                                  Executor& blocking);
+                                                  runtime::ImageStore& store, Executor& blocking);
   virtual ~GrpcFront() = default;
   // A channel of this process to the same services.
   virtual std::shared_ptr<grpc::Channel> InProcessChannel() = 0;

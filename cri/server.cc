@@ -6,6 +6,7 @@
 #include "base/os/files.h"
 #include "cri/grpc_front.h"
 #include "cri/image_service.h"
+#include "cri/network_upkeep.h"
 #include "cri/runtime_service.h"
 #include "cri/streaming_server.h"
 
@@ -34,6 +35,7 @@ struct CriServer::Parts {
   std::unique_ptr<RuntimeService> runtime_service;
   std::unique_ptr<ImageService> image_service;
   std::unique_ptr<GrpcFront> front;
+  std::unique_ptr<NetworkUpkeep> upkeep;
 
   ~Parts() {
     if (front) front->Stop();
@@ -83,7 +85,8 @@ Result<std::unique_ptr<CriServer>> CriServer::Start(CriOptions options) {
   parts->ReleaseExits();
   parts->image_service = std::make_unique<ImageService>(*parts->images);
   parts->front = TRY(GrpcFront::Start(options.socket, *parts->runtime_service,
-                                      *parts->image_service, parts->blocking));
+                                      *parts->image_service, *parts->images, parts->blocking));
+  parts->upkeep = std::make_unique<NetworkUpkeep>(*options.network, parts->blocking);
   return std::unique_ptr<CriServer>(new CriServer(std::move(parts)));
 }
 
