@@ -3,6 +3,7 @@
 #include <array>
 #include <map>
 
+#include "base/streaming/exec_channels.h"
 #include "base/streaming/spdy_connection.h"
 #include "base/streaming/websocket_channels.h"
 
@@ -10,8 +11,6 @@ namespace skiff::streaming {
 
 namespace {
 
-// The channels' numbers on WebSocket; on SPDY each is a stream with its name as "streamtype".
-enum Channel : uint32_t { kIn, kOut, kErr, kError, kResize, kChannels };
 constexpr std::array<std::string_view, kChannels> kChannelNames = {"stdin", "stdout", "stderr",
                                                                    "error", "resize"};
 constexpr std::chrono::seconds kStreamCreationTimeout{30};
@@ -25,8 +24,8 @@ std::optional<Channel> ChannelNamed(std::string_view name) {
 }
 
 // What the session and the connection's callbacks share; confined to the connection's strand.
-struct Core : std::enable_shared_from_this<Core> {
-  Core(std::shared_ptr<Mux> m, int v) : mux(std::move(m)), version(v) {}
+struct ExecCore : std::enable_shared_from_this<ExecCore> {
+  ExecCore(std::shared_ptr<Mux> m, int v) : mux(std::move(m)), version(v) {}
 
   const std::shared_ptr<Mux> mux;
   const int version;
@@ -40,6 +39,7 @@ struct Core : std::enable_shared_from_this<Core> {
 
   void Gone() {
     gone = true;
+    on_resize = nullptr;
     if (Closure handler = std::exchange(on_gone, nullptr)) handler();
   }
 
@@ -69,8 +69,10 @@ struct Core : std::enable_shared_from_this<Core> {
   }
 
   void Finish(const ExecStatus& status) {
-    if (std::exchange(finished, true) || mux->gone()) return;
+    // The handlers may hold the session, which holds this.
     on_gone = nullptr;
+    on_resize = nullptr;
+    if (std::exchange(finished, true) || mux->gone()) return;
     // Versions before 4 send the message as it is, and nothing for success.
     std::string text = version >= 4 ? status.ToJson() : status.success ? "" : status.message;
     // A stream closed here is not reset when its handle is dropped.
@@ -86,7 +88,8 @@ struct Core : std::enable_shared_from_this<Core> {
 class MuxExecSession : public ExecSession {
  public:
   // On the strand, with all channels known.
-  MuxExecSession(std::shared_ptr<Core> core, const ExecStreams& streams) : core_(std::move(core)) {
+  MuxExecSession(std::shared_ptr<ExecCore> core, const ExecStreams& streams)
+      : core_(std::move(core)) {
     for (auto [channel, id] : core_->ids) handles_[channel] = core_->mux->Attach(id);
     if (!streams.in) Drop(kIn);
     if (!streams.out) Drop(kOut);
@@ -111,6 +114,7 @@ class MuxExecSession : public ExecSession {
 
   void OnResize(std::function<void(TerminalSize)> handler) override {
     core_->mux->Post([core = core_, handler = std::move(handler)]() mutable {
+      if (core->finished || core->gone) return;
       core->on_resize = std::move(handler);
       if (core->latest_size) core->on_resize(*core->latest_size);
     });
@@ -144,7 +148,7 @@ class MuxExecSession : public ExecSession {
     }
   }
 
-  std::shared_ptr<Core> core_;
+  std::shared_ptr<ExecCore> core_;
   std::map<Channel, std::shared_ptr<Stream>> handles_;
   std::array<bool, kChannels> unasked_{};
 };
@@ -154,7 +158,7 @@ using Done = std::function<void(Result<std::shared_ptr<ExecSession>>)>;
 // A SPDY client makes its streams one by one after the upgrade.
 struct SpdySetup : std::enable_shared_from_this<SpdySetup> {
   std::shared_ptr<SpdyConnection> connection;
-  std::shared_ptr<Core> core;
+  std::shared_ptr<ExecCore> core;
   ExecStreams streams;
   Executor* executor = nullptr;
   Executor::TimerId timer = 0;
@@ -194,7 +198,7 @@ void ServeSpdy(Executor& executor, std::shared_ptr<Stream> stream, int version,
                const ExecStreams& streams, Done done) {
   auto setup = std::make_shared<SpdySetup>();
   setup->connection = std::make_shared<SpdyConnection>(executor, std::move(stream));
-  setup->core = std::make_shared<Core>(setup->connection, version);
+  setup->core = std::make_shared<ExecCore>(setup->connection, version);
   setup->streams = streams;
   setup->executor = &executor;
   setup->done = std::move(done);
@@ -220,7 +224,7 @@ void ServeWebSocket(Executor& executor, std::shared_ptr<Stream> stream, const Up
       executor, std::move(stream),
       WebSocketChannels::Options{
           .base64 = upgrade.base64, .half_close = upgrade.version >= 5, .announce_ends = false});
-  auto core = std::make_shared<Core>(mux, upgrade.version);
+  auto core = std::make_shared<ExecCore>(mux, upgrade.version);
   for (uint32_t id = 0; id < kChannels; ++id) {
     mux->Open(id);
     core->ids[static_cast<Channel>(id)] = id;

@@ -115,6 +115,8 @@ class SpdyClientLog : public SpdySink {
   void OnInitialWindow(uint32_t) override {}
 };
 
+constexpr ExecStreams kTerminal{.in = true, .out = true, .err = false, .tty = true};
+
 class SpdyExecTest : public SessionTest {
  protected:
   void Open(int version, const ExecStreams& streams = kAll) {
@@ -127,6 +129,12 @@ class SpdyExecTest : public SessionTest {
     if (streams.tty) Send(writer.SynStream(9, {{"streamtype", "resize"}}, false));
     ASSERT_TRUE(outcome);
     ASSERT_TRUE(outcome->ok()) << outcome->error().ToString();
+  }
+  std::weak_ptr<ExecSession> HoldByHandlers() {
+    session->OnGone([held = session] {});
+    session->OnResize([held = session](TerminalSize) {});
+    executor.RunUntilIdle();
+    return session;
   }
   SpdyClientLog Log() {
     executor.RunUntilIdle();
@@ -246,6 +254,31 @@ TEST_F(SpdyExecTest, ClientThatLeavesIsNoticed) {
   session->OnGone([&] { late = true; });
   executor.RunUntilIdle();
   EXPECT_TRUE(late);
+}
+
+// Handlers that hold their session, as a command's do, keep neither alive when it is over.
+TEST_F(SpdyExecTest, HandlersGoWhenTheCommandEnds) {
+  Open(4, kTerminal);
+  const std::weak_ptr<ExecSession> watched = HoldByHandlers();
+  session->Finish(ExecStatus::Success());
+  executor.RunUntilIdle();
+  HoldByHandlers();  // too late to be of use
+  outcome.reset();
+  session.reset();
+  executor.RunUntilIdle();
+  EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(SpdyExecTest, HandlersGoWhenTheClientLeaves) {
+  Open(4, kTerminal);
+  const std::weak_ptr<ExecSession> watched = HoldByHandlers();
+  client->Reset();
+  executor.RunUntilIdle();
+  HoldByHandlers();
+  outcome.reset();
+  session.reset();
+  executor.RunUntilIdle();
+  EXPECT_TRUE(watched.expired());
 }
 
 TEST_F(SpdyExecTest, DroppedSessionEndsTheConnection) {
