@@ -128,7 +128,8 @@ void FillContainerResources(const core::Pod& pod, const core::Container& contain
   if (node.cgroup_v2) {
     // No swap, and one process of the container killed means all of them (cgroup v2).
     resources->set_memory_swap_limit_in_bytes(amounts.memory_limit);
-    (*resources->mutable_unified())["memory.oom.group"] = "1";
+    // A string, because GCC 12 warns about the literal's assignment (PR 105329).
+    (*resources->mutable_unified())["memory.oom.group"] = std::string("1");
   }
 }
 
