@@ -82,7 +82,7 @@ class VirtualMachine:
 
     def _ssh_command(self):
         return ["ip", "netns", "exec", NETNS, "ssh", "-q", "-i", str(self.folder / "id"),
-                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=3",
+                "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=30",
                 "-o", "ConnectionAttempts=60",
                 f"root@{self.address}"]
 

@@ -1,0 +1,139 @@
+"""The .deb on a Debian 12 machine: systemd as PID 1, cgroup v2, restart, power cut, purge."""
+
+import json
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from tests.support import images
+from tests.support.cluster import TOP
+from tests.support.machine import run
+from tests.vm.vm import HOST_ADDRESS, NETNS, Network, VirtualMachine
+
+FOLDER = TOP / "build" / "vm"
+KUBECTL = TOP / "build" / "kubectl" / "1.36" / "kubectl"
+REGISTRY = f"{HOST_ADDRESS}:5000"
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: limited}}
+spec:
+  containers:
+    - name: c
+      image: {registry}/busybox:test
+      command: [sh, -c, "echo up; trap exit TERM; while :; do sleep 1000 & wait $!; done"]
+      resources: {{limits: {{cpu: 500m, memory: 64Mi}}}}
+"""
+
+
+def _package():
+    packages = sorted((TOP / "build" / "release").glob("skiff_*.deb"), key=lambda p: p.stat().st_mtime)
+    if not packages:
+        pytest.fail("no package in build/release: ./dev package makes it")
+    return packages[-1]
+
+
+def _dependencies(package):
+    """The packages the .deb needs, for the machine's image: the machine itself has no way out."""
+    text = run("dpkg-deb", "-f", package, "Depends").stdout
+    return sorted({re.split(r"[ (|]", word.strip())[0] for word in text.split(",")})
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("registry")
+    config = folder / "config.yml"
+    config.write_text(f"version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
+                      f"http: {{addr: '{REGISTRY}'}}\n")
+    with subprocess.Popen(["ip", "netns", "exec", NETNS, "docker-registry", "serve", str(config)]) as server:
+        run("ip", "netns", "exec", NETNS, images.BUILDER, "--push", REGISTRY)
+        yield REGISTRY
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def machine():
+    package = _package()
+    run(TOP / "tests" / "vm" / "build-image", FOLDER, *_dependencies(package))
+    network = Network()
+    vm = VirtualMachine(FOLDER, 1)
+    vm.power_off()
+    network.up(1)
+    try:
+        vm.create()
+        vm.power_on()
+        vm.put(package, "/root/skiff.deb")
+        vm.put(KUBECTL, "/usr/local/bin/kubectl")
+        vm.ssh("chmod +x /usr/local/bin/kubectl")
+        yield vm
+    finally:
+        vm.power_off()
+        network.down()
+
+
+def _kubectl(machine, words, check=True, timeout=300):
+    return machine.ssh(f"kubectl --kubeconfig /etc/skiff/admin.kubeconfig {words}", check=check, timeout=timeout)
+
+
+def _container(machine):
+    return json.loads(_kubectl(machine, "get pod limited -o json").stdout)["status"]["containerStatuses"][0]
+
+
+def test_the_life_of_an_installation(machine, registry):
+    before = _what_is_there(machine)
+    machine.ssh("dpkg -i /root/skiff.deb")
+    machine.ssh("systemctl start skiff-control-plane")
+    join = next(line for line in machine.ssh("skiff token create").stdout.splitlines() if "skiff join" in line)
+    machine.ssh(f"{join.replace('sudo ', '')} --no-start")
+    machine.ssh(f"printf 'registries:\\n  - host: {registry}\\n    plainHttp: true\\n' >>/etc/skiff/agent.yaml")
+    machine.ssh("systemctl enable --now skiff-control-plane skiff-agent")
+    _kubectl(machine, "wait --for=condition=Ready node/node1 --timeout=120s")
+
+    _kubectl(machine, "apply -f - <<'POD'\n" + POD.format(registry=registry) + "POD")
+    _kubectl(machine, "wait --for=condition=Ready pod/limited --timeout=240s")
+    _limits_are_in_cgroup_v2(machine)
+    started = _container(machine)
+
+    machine.ssh("systemctl restart skiff-agent")
+    machine.ssh("systemctl is-active skiff-agent skiff-control-plane")
+    _kubectl(machine, "wait --for=condition=Ready node/node1 --timeout=120s")
+    assert _container(machine)["containerID"] == started["containerID"]
+    assert _kubectl(machine, "exec limited -- echo inside").stdout == "inside\n"
+
+    machine.power_off()
+    machine.power_on()
+    script = "until kubectl --kubeconfig /etc/skiff/admin.kubeconfig get --raw /readyz; do sleep 1; done"
+    machine.ssh(f"timeout 120 sh -c '{script}'")
+    _kubectl(machine, f"wait --for=jsonpath={{.status.containerStatuses[0].restartCount}}=1 pod/limited --timeout=240s")
+    _kubectl(machine, "wait --for=condition=Ready pod/limited --timeout=240s")
+
+    machine.ssh("dpkg --purge skiff", timeout=600)
+    assert _what_is_there(machine) == before
+
+
+def _limits_are_in_cgroup_v2(machine):
+    pid = machine.ssh("pgrep -f 'sh -c echo up'").stdout.split()[0]
+    group = machine.ssh(f"cat /proc/{pid}/cgroup").stdout.strip()
+    assert group.startswith("0::/")
+    folder = pathlib.PurePosixPath("/sys/fs/cgroup" + group[3:])
+    assert machine.ssh(f"cat {folder}/memory.max").stdout.strip() == str(64 << 20)
+    assert machine.ssh(f"cat {folder}/cpu.max").stdout.split() == ["50000", "100000"]
+
+
+def _what_is_there(machine):
+    """All that a purge must take away again, by name."""
+    script = r"""
+        ls -d /etc/skiff /var/lib/skiff /run/skiff /var/log/pods /var/log/containers /usr/libexec/skiff 2>/dev/null
+        ls /sys/fs/cgroup | grep -E 'skiff|kubepods'
+        ip -o link | cut -d: -f2
+        ip netns
+        { iptables-save; ip6tables-save; } | grep -vE '^(\*|COMMIT|:[A-Z]+ ACCEPT)'
+        pgrep -l skiff
+        grep -c . /proc/self/mountinfo
+        systemctl list-unit-files --no-legend 'skiff*'
+    """
+    out = machine.ssh(script, check=False).stdout
+    return [re.sub(r"\[\d+:\d+\]", "", line) for line in out.splitlines() if not line.startswith("#")]
