@@ -2,10 +2,11 @@
 
 #include <utility>
 
+#include "proto/codec/ascii.h"
+
 namespace skiff::codec {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 // A character as encoding/json quotes it.

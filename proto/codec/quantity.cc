@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "proto/codec/ascii.h"
 #include "proto/k8s/resource/quantity.pb.h"
 
 namespace skiff::codec {
@@ -53,8 +54,6 @@ constexpr std::array<NamedSuffix, 16> kSuffixes{{
     {"Pi", {2, 50, Format::kBinarySi}},
     {"Ei", {2, 60, Format::kBinarySi}},
 }};
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 Result<Suffix> ParseExponent(std::string_view text) {
   bool negative = false;

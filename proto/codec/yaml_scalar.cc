@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "proto/codec/ascii.h"
 #include "proto/codec/json_reader.h"
 
 namespace skiff::codec {
@@ -26,8 +27,6 @@ constexpr std::array<Word, 27> kWords{{
     {"NO", "false"},  {"false", "false"}, {"False", "false"}, {"FALSE", "false"}, {"off", "false"},
     {"Off", "false"}, {"OFF", "false"},
 }};
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
 // The integer syntax of Go's strconv with base 0: 0x, 0o, 0b and a plain 0 in front.
 std::optional<std::string> AsInteger(std::string_view text) {
