@@ -20,6 +20,12 @@ struct CgroupMounts {
 // By libcgroup, and mountinfo(5) for an empty v2 hierarchy, which libcgroup does not list.
 Result<CgroupMounts> FindCgroupMounts();
 
+// A controller that the agent uses where there is one.
+struct WantedController {
+  const char* controller;
+  const char* without;  // what is lost where it is missing
+};
+
 std::unique_ptr<Cgroups> MakeCgroupsV1(CgroupMounts mounts);
 std::unique_ptr<Cgroups> MakeCgroupsV2(CgroupMounts mounts);
 

@@ -15,11 +15,7 @@
 namespace skiff::runtime {
 namespace {
 
-struct Wanted {
-  const char* controller;
-  const char* without;  // what is lost where it is missing
-};
-constexpr Wanted kWanted[] = {
+constexpr WantedController kWantedV1[] = {
     {"cpu", "CPU shares and quota have no effect"},
     {"cpuacct", "CPU usage is not known"},
     {"cpuset", "CPU sets have no effect"},
@@ -32,7 +28,7 @@ constexpr Wanted kWanted[] = {
 class CgroupsV1 : public Cgroups {
  public:
   explicit CgroupsV1(CgroupMounts mounts) : mounts_(std::move(mounts)) {
-    for (const Wanted& wanted : kWanted) {
+    for (const WantedController& wanted : kWantedV1) {
       auto found = mounts_.controllers.find(wanted.controller);
       if (found == mounts_.controllers.end()) {
         degradations_.push_back(std::string("cgroup controller ") + wanted.controller +

@@ -13,11 +13,7 @@
 namespace skiff::runtime {
 namespace {
 
-struct Wanted {
-  const char* controller;
-  const char* without;
-};
-constexpr Wanted kWanted[] = {
+constexpr WantedController kWantedV2[] = {
     {"cpu", "CPU shares and quota have no effect"},
     {"cpuset", "CPU sets have no effect"},
     {"io", "I/O usage is not known"},
@@ -30,7 +26,7 @@ class CgroupsV2 : public Cgroups {
  public:
   explicit CgroupsV2(CgroupMounts mounts) : root_(mounts.unified) {
     const auto& there = mounts.unified_controllers;
-    for (const Wanted& wanted : kWanted) {
+    for (const WantedController& wanted : kWantedV2) {
       if (std::find(there.begin(), there.end(), wanted.controller) == there.end()) {
         degradations_.push_back(std::string("cgroup controller ") + wanted.controller +
                                 " is missing: " + wanted.without);

@@ -24,18 +24,19 @@ constexpr std::string_view kGoArchitecture = "amd64";
 constexpr std::string_view kGoArchitecture = "arm64";
 #endif
 
-Error Bad(const std::string& what) {
+Error BadProfile(const std::string& what) {
   return Error(Code::kInvalidArgument, "seccomp profile: " + what);
 }
 
 Result<SeccompAction> ParseAction(const json& object, const char* key, const char* errno_key) {
-  if (!object.contains(key) || !object[key].is_string()) return Bad(std::string("no ") + key);
+  if (!object.contains(key) || !object[key].is_string())
+    return BadProfile(std::string("no ") + key);
   const std::string name = object[key];
   uint32_t number = EPERM;
   if (object.contains(errno_key) && object[errno_key].is_number_unsigned()) {
     number = object[errno_key];
   }
-  if (number > 0xffff) return Bad("invalid errno");
+  if (number > 0xffff) return BadProfile("invalid errno");
   if (name == "SCMP_ACT_ALLOW") return SeccompAction{SCMP_ACT_ALLOW};
   if (name == "SCMP_ACT_ERRNO") return SeccompAction{SCMP_ACT_ERRNO(number)};
   if (name == "SCMP_ACT_KILL" || name == "SCMP_ACT_KILL_THREAD") {
@@ -45,7 +46,7 @@ Result<SeccompAction> ParseAction(const json& object, const char* key, const cha
   if (name == "SCMP_ACT_TRAP") return SeccompAction{SCMP_ACT_TRAP};
   if (name == "SCMP_ACT_LOG") return SeccompAction{SCMP_ACT_LOG};
   if (name == "SCMP_ACT_TRACE") return SeccompAction{SCMP_ACT_TRACE(number)};
-  return Bad("unknown action \"" + name + "\"");
+  return BadProfile("unknown action \"" + name + "\"");
 }
 
 Result<int> ParseCompare(const std::string& name) {
@@ -59,7 +60,7 @@ Result<int> ParseCompare(const std::string& name) {
   for (auto [known, value] : kNames) {
     if (name == known) return value;
   }
-  return Bad("unknown comparison \"" + name + "\"");
+  return BadProfile("unknown comparison \"" + name + "\"");
 }
 
 Result<std::vector<SeccompArgument>> ParseArguments(const json& rule) {
@@ -68,7 +69,7 @@ Result<std::vector<SeccompArgument>> ParseArguments(const json& rule) {
   for (const json& item : rule["args"]) {
     SeccompArgument argument;
     argument.index = item.at("index").get<uint32_t>();
-    if (argument.index > 5) return Bad("argument index out of range");
+    if (argument.index > 5) return BadProfile("argument index out of range");
     argument.value = item.at("value").get<uint64_t>();
     argument.value_two = item.value("valueTwo", uint64_t{0});
     argument.compare = TRY(ParseCompare(item.at("op").get<std::string>()));
@@ -136,7 +137,7 @@ void AddArchitecture(SeccompProfile& profile, const std::string& name) {
 }
 
 Result<SeccompProfile> Parse(const json& document, uint64_t capabilities) {
-  if (!document.is_object()) return Bad("not an object");
+  if (!document.is_object()) return BadProfile("not an object");
   SeccompProfile profile;
   profile.default_action = TRY(ParseAction(document, "defaultAction", "defaultErrnoRet"));
   for (const json& name : document.value("architectures", json::array())) {
@@ -158,7 +159,7 @@ Result<SeccompProfile> Parse(const json& document, uint64_t capabilities) {
     rule.action = TRY(ParseAction(item, "action", "errnoRet"));
     if (item.contains("name")) rule.names.push_back(item["name"]);
     for (const json& name : item.value("names", json::array())) rule.names.push_back(name);
-    if (rule.names.empty()) return Bad("a rule without names");
+    if (rule.names.empty()) return BadProfile("a rule without names");
     rule.arguments = TRY(ParseArguments(item));
     profile.rules.push_back(std::move(rule));
   }
@@ -168,11 +169,11 @@ Result<SeccompProfile> Parse(const json& document, uint64_t capabilities) {
 }  // namespace
 
 Result<SeccompProfile> ParseSeccompProfile(std::string_view text, uint64_t capabilities) {
-  if (text.size() > kProfileLimitBytes) return Bad("too long");
+  if (text.size() > kProfileLimitBytes) return BadProfile("too long");
   try {
     return Parse(json::parse(text), capabilities);
   } catch (const json::exception& exception) {
-    return Bad(exception.what());
+    return BadProfile(exception.what());
   }
 }
 
