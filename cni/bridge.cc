@@ -4,12 +4,13 @@
 #include <iterator>
 #include <map>
 
+#include "base/net/families.h"
+
 namespace skiff::cni {
 namespace {
 
 constexpr uint32_t kDefaultMtu = 1500;
 constexpr uint32_t kSmallestMtu = 576;  // RFC 791: what every host must take
-constexpr net::IpFamily kFamilies[] = {net::IpFamily::kV4, net::IpFamily::kV6};
 
 // The gateway addresses and pod routes the bridge is to have in one family.
 struct FamilySpec {
@@ -102,7 +103,7 @@ Result<net::Rtnl> OpenInPod(const net::Netns& pod, bool v6, std::chrono::millise
 Result<uint32_t> UnderlayMtu(net::Rtnl& rtnl, const std::string& bridge,
                              uint32_t encapsulation_bytes) {
   uint32_t mtu = 0;
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     auto route = rtnl.DefaultRoute(family);
     if (!route.ok() && route.error().code() != Code::kNotFound) return std::move(route).error();
     if (!route.ok()) continue;
@@ -146,7 +147,7 @@ Result<int> EnsureBridge(net::Rtnl& rtnl, const BridgeSpec& spec,
     TRY(net::WriteNetSysctl("ipv6/conf/" + spec.name + "/accept_dad", "0"));
     TRY(net::WriteNetSysctl("ipv6/conf/" + spec.name + "/accept_ra", "0"));
   }
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     TRY(EnsureFamily(rtnl, link->index, family, SpecOf(family, spec, leases)));
   }
   return link->index;

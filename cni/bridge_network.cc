@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/net/conntrack.h"
+#include "base/net/families.h"
 #include "base/net/iptables.h"
 #include "base/os/files.h"
 #include "cni/bridge.h"
@@ -16,8 +17,6 @@
 
 namespace skiff::cni {
 namespace {
-
-constexpr net::IpFamily kFamilies[] = {net::IpFamily::kV4, net::IpFamily::kV6};
 
 // Lets calls for one sandbox through one after another.
 class SandboxTurns {
@@ -57,7 +56,7 @@ std::vector<net::IpPrefix> OfFamily(const std::vector<net::IpPrefix>& prefixes,
 
 Result<> ValidateCidrs(const std::vector<net::IpPrefix>& cidrs) {
   if (cidrs.empty()) return Error(Code::kInvalidArgument, "no pod CIDR");
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     if (OfFamily(cidrs, family).size() > 1) {
       return Error(Code::kInvalidArgument,
                    "more than one " + std::string(net::FamilyName(family)) + " pod CIDR");
@@ -256,7 +255,7 @@ Result<> BridgeNetwork::Impl::WriteHostPorts(const NodeSettings& settings, const
   if (gone != nullptr) {
     std::erase_if(leases, [&](const Lease& lease) { return lease.sandbox_id == gone->sandbox_id; });
   }
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     if (!HasHostPorts(changed, family) || !iptables_.Supports(family)) continue;
     TRY(iptables_.Restore(family, PlanHostPorts(RulesOf(settings, family), leases, gone)));
   }
@@ -290,7 +289,7 @@ Result<> BridgeNetwork::Impl::FlushStaleFlows(const Lease& lease, bool attached)
 }
 
 Result<> BridgeNetwork::Impl::EnsureRules(const NodeSettings& settings) {
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     NodeRulesSpec spec = RulesOf(settings, family);
     if (spec.pod_cidrs.empty()) continue;
     if (!iptables_.Supports(family)) {
@@ -397,7 +396,7 @@ Result<> BridgeNetwork::Impl::RemoveAll() {
   }
   std::lock_guard lock(node_mutex_);
   auto ours = [](std::string_view chain) { return chain.starts_with("SKIFF-"); };
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     if (!iptables_.Supports(family)) continue;
     TRY(net::RemoveChains(iptables_, family, "nat", ours));
     TRY(net::RemoveChains(iptables_, family, "filter", ours));

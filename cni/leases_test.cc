@@ -6,14 +6,12 @@
 #include <set>
 
 #include "base/os/files.h"
+#include "cni/test_addresses.h"
 
 namespace skiff::cni {
 namespace {
 
 using ::testing::HasSubstr;
-
-net::IpAddress Address(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-net::IpPrefix Prefix(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
 class LeasesTest : public ::testing::Test {
  protected:

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/net/fake_iptables.h"
+#include "cni/test_addresses.h"
 
 namespace skiff::cni {
 namespace {
@@ -12,9 +13,6 @@ using ::testing::ElementsAre;
 using ::testing::Optional;
 
 constexpr net::IpFamily kV4 = net::IpFamily::kV4;
-
-net::IpAddress Address(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-net::IpPrefix Prefix(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
 NodeRulesSpec Spec() {
   return {.family = kV4,
