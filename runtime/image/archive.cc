@@ -44,7 +44,7 @@ class StagedArchive {
     TRY(MakeDirectories(directory_, 0700));
     InflatingSource inflated(archive);
     TarReader reader(inflated);
-    while (auto entry = TRY(reader.Next())) {
+    while (auto entry = TRY(reader.Next().With("not a whole tar archive"))) {
       const std::string path = TRY(CleanLayerPath(entry->path));
       if (files_.size() + links_.size() >= kMaxFiles) {
         return Error(Code::kResourceExhausted, "the archive has too many files");
