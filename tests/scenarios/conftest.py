@@ -32,7 +32,11 @@ def warm_up(cluster):
     image = f"--image={cluster.registry}/busybox:test"
     cluster.kubectl("run", "warm", image, "--restart=Never", "--", "true")
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/warm", "--timeout=60s")
+    node = cluster.nodes[0]
+    uid = cluster.kubectl("get", "pod", "warm", "-o", "jsonpath={.metadata.uid}").stdout
+    marks = [uid, *cluster.crictl(node, "pods", "-q").stdout.split()]
     cluster.kubectl("delete", "pod", "warm", "--timeout=60s")
+    leaks.wait_gone(marks, cluster, node)
 
 
 class Kube:

@@ -35,6 +35,19 @@ def settled_difference(before, cluster, node, seconds=15):
         time.sleep(0.2)
 
 
+def wait_gone(marks, cluster, node, seconds=30):
+    """Until nothing has one of the marks (ids of a pod and its sandbox) in its name: a pod's object may go before the
+    last of its sandbox does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        names = [name for held in snapshot(cluster, node).values() for name in held]
+        left = [name for name in names if any(mark in name for mark in marks)]
+        if not left:
+            return
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
 def difference(before, after):
     """'+ thing' for what is new, '- thing' for what is gone."""
     lines = []
