@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,7 +46,16 @@ struct ObservedContainer {
 struct ObservedPod {
   std::vector<ObservedSandbox> sandboxes;
   std::vector<ObservedContainer> containers;
+  // By container name, of those the runtime has no record of (a reboot voids its records): the runs
+  // that left a log.
+  std::map<std::string, uint32_t, std::less<>> logged_runs;
 
+  // The attempt of the container's next run.
+  uint32_t NextAttempt(std::string_view name) const {
+    if (const ObservedContainer* newest = Newest(name)) return newest->attempt + 1;
+    auto logged = logged_runs.find(name);
+    return logged == logged_runs.end() ? 0 : logged->second;
+  }
   const ObservedSandbox* NewestSandbox() const {
     return sandboxes.empty() ? nullptr : &sandboxes.front();
   }

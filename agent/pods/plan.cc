@@ -68,8 +68,7 @@ class SyncPlanner {
       return;
     }
     if (plan_.start) return;  // after this one
-    const ObservedContainer* newest = input_.observed->Newest(shape.name);
-    plan_.start = StartAction{shape.name, newest == nullptr ? 0 : newest->attempt + 1};
+    plan_.start = StartAction{shape.name, input_.observed->NextAttempt(shape.name)};
   }
 
   // A running container: keep it, or stop it because a probe failed or its spec changed.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <future>
 #include <set>
 #include <thread>
@@ -143,6 +144,22 @@ Result<> RemovePodCgroups(const PodDeps& deps, const std::string& uid) {
   return {};
 }
 
+// One more than the highest number of a log <number>.log[.<suffix>]. The kubelet counts the runs of
+// containers without a record this way too, so that restartCount never goes back.
+uint32_t LoggedRuns(const std::string& directory) {
+  auto names = ListDirectory(directory);
+  if (!names.ok()) return 0;
+  uint32_t runs = 0;
+  for (const std::string& name : *names) {
+    uint32_t number = 0;
+    auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && std::string_view(end).starts_with(".log")) {
+      runs = std::max(runs, number + 1);
+    }
+  }
+  return runs;
+}
+
 }  // namespace
 
 Result<ObservedPod> ObservePod(const PodDeps& deps, const std::string& uid,
@@ -157,6 +174,13 @@ Result<ObservedPod> ObservePod(const PodDeps& deps, const std::string& uid,
                               ? found->second
                               : ReadTerminationMessage(node, uid, log_directory, container);
     if (!message.empty()) container.message = message;
+  }
+  std::string logs = node.log_dir + "/" + log_directory;
+  auto names = ListDirectory(logs);
+  if (!names.ok()) return observed;  // none yet
+  for (const std::string& name : *names) {
+    if (observed.Newest(name) == nullptr)
+      observed.logged_runs[name] = LoggedRuns(logs + "/" + name);
   }
   return observed;
 }

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "agent/spec/shape.h"
+
 namespace skiff::agent {
 namespace {
 
@@ -194,6 +196,17 @@ TEST_F(PodWorkerTest, BringsPodsBackAfterAReboot) {
   EXPECT_EQ(world.cri.Newest("web").state, cri::CONTAINER_RUNNING);
   EXPECT_EQ(world.container().restart_count(), 1);
   EXPECT_TRUE(world.SawEvent("SandboxChanged", "re-created"));
+}
+
+TEST_F(PodWorkerTest, CountsRunsByTheirLogsWhereTheRuntimeKeptNoRecord) {
+  auto pod = World::MakePod(kWeb);
+  std::string logs = world.Context().log_dir + "/" + LogDirectoryName(*pod) + "/web";
+  ASSERT_TRUE(MakeDirectories(logs).ok());
+  for (const char* name : {"0.log", "2.log.20260101-000000", "10.tmp", "x.log"}) {
+    ASSERT_TRUE(WriteFileAtomic(logs + "/" + name, "").ok());
+  }
+  world.Run({pod});
+  EXPECT_EQ(world.container().restart_count(), 3);
 }
 
 TEST_F(PodWorkerTest, InitContainersRunInOrderBeforeTheOthers) {
