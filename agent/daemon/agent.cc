@@ -79,11 +79,11 @@ struct Agent::Parts {
   std::shared_ptr<http::Server> health_server;
 
   MachineFacts facts;
-  NodeOptions node_options;
   std::string runtime_name = "skiff";
 
   std::mutex mutex;
   NodeContext context;                         // guarded by mutex
+  NodeOptions node_options;                    // guarded by mutex
   std::unique_ptr<proxy::ServiceProxy> proxy;  // made on the link's thread or at start
   std::optional<core::Node> reported_node;     // guarded by mutex
   SteadyTime reported_at;                      // guarded by mutex
@@ -94,6 +94,7 @@ struct Agent::Parts {
   Result<> StartPods();
   void StartLink();
   void ObserveNode(bool repeat);
+  void ObserveAddresses();
   NodeContext Context() {
     std::lock_guard lock(mutex);
     return context;
@@ -194,8 +195,9 @@ LinkCallbacks Agent::Parts::MakeCallbacks() {
   callbacks.hello = [this](node_link::Hello* hello) {
     hello->set_boot_id(facts.boot_id);
     hello->set_resume_revision(desired->resume_revision());
-    core::Node node = MakeNode(node_options, facts, ObserveHealth(*cri, config.state_dir), nullptr,
-                               Clock::Real().WallNow());
+    NodeHealth health = ObserveHealth(*cri, config.state_dir);
+    std::lock_guard lock(mutex);
+    core::Node node = MakeNode(node_options, facts, health, nullptr, Clock::Real().WallNow());
     hello->set_node(node.SerializeAsString());
   };
   callbacks.on_message = [this](const node_link::ControlMessage& message) {
@@ -311,7 +313,21 @@ void Agent::Parts::ShareCpu(const std::vector<PodPtr>& pods) {
   });
 }
 
+// Addresses come and go: at boot, the agent may start before the network does.
+void Agent::Parts::ObserveAddresses() {
+  if (!config.node_ips.empty()) return;
+  std::vector<std::string> found = FindNodeIps();
+  {
+    std::lock_guard lock(mutex);
+    // A node cut off from its network keeps the address it is known by.
+    if (found == context.host_ips || found.front() == "127.0.0.1") return;
+    node_options.node_ips = context.host_ips = found;
+  }
+  if (workers != nullptr) workers->WakeAll();
+}
+
 void Agent::Parts::ObserveNode(bool repeat) {
+  ObserveAddresses();
   NodeHealth health = ObserveHealth(*cri, config.state_dir);
   runtime_ready = health.runtime_ready;
   SteadyTime now = Clock::Real().Now();
@@ -391,6 +407,7 @@ Result<> ResetNode(const AgentConfig& config, bool keep_state) {
   if (PathExists(pods)) {
     for (const std::string& uid : TRY(ListDirectory(pods))) TRY(volumes.Release(pods + "/" + uid));
   }
+  TRY(RemoveEmptyPodCgroups(config.cgroup_root));
   // What it was told to run, it is not to run again.
   TRY(RemoveTree(config.state_dir + "/agent"));
   TRY(RemoveTree(config.run_dir + "/cri"));

@@ -37,4 +37,19 @@ Result<std::unique_ptr<PodCgroups>> OpenPodCgroups() {
   return std::unique_ptr<PodCgroups>(std::make_unique<RuntimePodCgroups>(std::move(cgroups)));
 }
 
+Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root) {
+  auto cgroups = TRY(runtime::Cgroups::Open());
+  NodeContext node;
+  node.cgroup_root = cgroup_root;
+  // That of guaranteed pods is the others' parent.
+  for (QosClass qos : {QosClass::kBestEffort, QosClass::kBurstable, QosClass::kGuaranteed}) {
+    std::string group = QosCgroup(qos, node);
+    for (const std::string& child : cgroups->Children(group)) {
+      if (child.starts_with("pod")) cgroups->RemoveIfEmpty(group + "/" + child);
+    }
+    cgroups->RemoveIfEmpty(group);
+  }
+  return {};
+}
+
 }  // namespace skiff::agent
