@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "base/net/families.h"
+
 namespace skiff::agent::proxy {
 namespace {
-
-constexpr net::IpFamily kFamilies[] = {net::IpFamily::kV4, net::IpFamily::kV6};
 
 using Target = std::pair<net::IpAddress, uint16_t>;
 
@@ -23,7 +23,7 @@ std::set<Target> ReachableOf(const ServiceState& state, const ServicePort& port)
   std::set<Target> reachable;
   auto found = state.endpoints.find({port.name, port.transport});
   if (found == state.endpoints.end()) return reachable;
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     std::vector<Endpoint> endpoints;
     std::copy_if(found->second.begin(), found->second.end(), std::back_inserter(endpoints),
                  [family](const Endpoint& e) { return e.address.family() == family; });

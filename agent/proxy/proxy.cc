@@ -13,6 +13,7 @@
 #include "agent/proxy/rule_set.h"
 #include "base/log.h"
 #include "base/net/conntrack.h"
+#include "base/net/families.h"
 #include "base/net/iptables.h"
 #include "base/net/netns.h"
 #include "base/net/rtnl.h"
@@ -25,8 +26,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
-
-constexpr net::IpFamily kFamilies[] = {net::IpFamily::kV4, net::IpFamily::kV6};
 
 // Changes wait this long for others to go with them; longer where writing takes long, so that the
 // machine is not busy with rules more than half of the time.
@@ -62,7 +61,7 @@ PlanContext MakeContext(const Config& config, net::IpFamily family) {
 class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(Config config, Deps deps) : config_(std::move(config)), deps_(deps), strand_(deps.blocking) {
-    for (net::IpFamily family : kFamilies) {
+    for (net::IpFamily family : net::kIpFamilies) {
       if (deps_.iptables.Supports(family)) families_.emplace_back(MakeContext(config_, family));
     }
   }
@@ -372,7 +371,7 @@ void ServiceProxy::Impl::Count(const std::vector<Change>& changes, bool full) {
 
 // A failure here leaves old connections where they were and does not undo the rules.
 void ServiceProxy::Impl::FlushStaleFlows(const UdpTargets& targets) {
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     if (targets.Empty(family)) continue;
     std::set<net::IpAddress> local;
     if (targets.HasNodePorts()) {
@@ -480,7 +479,7 @@ void ServiceProxy::WhenSynced(Closure done) {
 }
 
 Result<> RemoveAllRules(net::Iptables& iptables) {
-  for (net::IpFamily family : kFamilies) {
+  for (net::IpFamily family : net::kIpFamilies) {
     if (!iptables.Supports(family)) continue;
     TRY(net::RemoveChains(iptables, family, "nat", IsProxyChain));
     TRY(net::RemoveChains(iptables, family, "filter", IsProxyChain));
