@@ -7,6 +7,7 @@
 #include "control-plane/api/testing/fake_client.h"
 #include "control-plane/rpc/join_token.h"
 #include "control-plane/rpc/node_registry.h"
+#include "control-plane/rpc/test_objects.h"
 #include "proto/k8s/core/v1/config.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 
@@ -32,12 +33,6 @@ core::Secret TokenSecret(const Clock& clock, int max_uses = 1) {
   data["expiration"] = FormatTime(clock.WallNow() + hours(1));
   data["max-uses"] = std::to_string(max_uses);
   return secret;
-}
-
-core::Node MakeNode(const std::string& name) {
-  core::Node node;
-  node.mutable_metadata()->set_name(name);
-  return node;
 }
 
 class RegistryTest : public testing::Test {

@@ -9,6 +9,7 @@
 #include "control-plane/rpc/node_reports.h"
 #include "control-plane/rpc/pod_references.h"
 #include "control-plane/rpc/pod_status.h"
+#include "control-plane/rpc/test_objects.h"
 #include "control-plane/rpc/tunnel.h"
 #include "proto/k8s/coordination/v1/coordination.pb.h"
 #include "proto/k8s/core/v1/config.pb.h"
@@ -26,12 +27,6 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::UnorderedElementsAre;
-
-core::Node MakeNode(const std::string& name) {
-  core::Node node;
-  node.mutable_metadata()->set_name(name);
-  return node;
-}
 
 core::Pod MakePod(const std::string& name, const std::string& node) {
   core::Pod pod;

@@ -14,7 +14,7 @@ namespace {
 
 // Small, so that tests of others also meet the way through the history.
 constexpr WatchHub::Options kHubOptions{.tail_events = 64, .tail_bytes = 1 << 20};
-constexpr size_t kHistoryEvents = 256;
+constexpr size_t kMemoryHistoryEvents = 256;
 
 struct Version {
   KeyValue kv;
@@ -193,7 +193,7 @@ class MemoryStore : public Store {
         [](Revision revision, const EventPtr& event) { return revision < event->revision(); });
     Revision last = after;
     for (; next != log_.end() && (*next)->revision() <= until; ++next) {
-      if ((*next)->revision() != last && history.events.size() >= kHistoryEvents) {
+      if ((*next)->revision() != last && history.events.size() >= kMemoryHistoryEvents) {
         history.until = last;
         break;
       }

@@ -49,8 +49,8 @@ void ValidateTaints(const core::Node& node, FieldErrors& errors) {
   }
 }
 
-void ValidateAmounts(const google::protobuf::Map<std::string, k8s::resource::Quantity>& amounts,
-                     const FieldPath& path, FieldErrors& errors) {
+void ValidateNodeAmounts(const google::protobuf::Map<std::string, k8s::resource::Quantity>& amounts,
+                         const FieldPath& path, FieldErrors& errors) {
   for (const auto& [name, amount] : amounts) {
     if (codec::Quantity::From(amount).IsNegative()) {
       errors.Invalid(path.Key(name), amount.string(), "must be greater than or equal to 0");
@@ -60,8 +60,9 @@ void ValidateAmounts(const google::protobuf::Map<std::string, k8s::resource::Qua
 
 void Validate(const core::Node& node, FieldErrors& errors) {
   ValidateTaints(node, errors);
-  ValidateAmounts(node.status().capacity(), FieldPath("status").Child("capacity"), errors);
-  ValidateAmounts(node.status().allocatable(), FieldPath("status").Child("allocatable"), errors);
+  ValidateNodeAmounts(node.status().capacity(), FieldPath("status").Child("capacity"), errors);
+  ValidateNodeAmounts(node.status().allocatable(), FieldPath("status").Child("allocatable"),
+                      errors);
 }
 
 void ValidateUpdate(const core::Node& node, const core::Node& old, FieldErrors& errors) {

@@ -16,7 +16,7 @@ using k8s::meta::v1::ListMeta;
 using k8s::meta::v1::PartialObjectMetadata;
 using k8s::meta::v1::PartialObjectMetadataList;
 
-http::Response Answer(int status, Format format, std::string body) {
+http::Response Presented(int status, Format format, std::string body) {
   http::Response response;
   response.status = status;
   response.headers.Set("Content-Type", ContentType(format, false));
@@ -101,7 +101,7 @@ std::string EncodeMessage(const Message& message, Format format) {
 }
 
 http::Response AnswerMessage(int status, const Message& message, Format format) {
-  return Answer(status, format, EncodeMessage(message, format));
+  return Presented(status, format, EncodeMessage(message, format));
 }
 
 http::Response AnswerError(const ApiError& error, Format format) {
@@ -127,7 +127,7 @@ std::string EncodeShaped(const View& view, const Message& object, bool columns) 
 }
 
 http::Response AnswerObject(int status, const View& view, const Message& object) {
-  return Answer(status, view.accepted.format, EncodeShaped(view, object, true));
+  return Presented(status, view.accepted.format, EncodeShaped(view, object, true));
 }
 
 http::Response AnswerList(const View& view, const std::vector<ObjectPtr>& objects,
@@ -138,7 +138,7 @@ http::Response AnswerList(const View& view, const std::vector<ObjectPtr>& object
       std::vector<const Message*> rows;
       rows.reserve(objects.size());
       for (const auto& object : objects) rows.push_back(object.get());
-      return Answer(200, format, EncodeTable(view, rows, &meta, true));
+      return Presented(200, format, EncodeTable(view, rows, &meta, true));
     }
     case Shape::kPartialMetadata: {
       PartialObjectMetadataList list;
@@ -146,13 +146,13 @@ http::Response AnswerList(const View& view, const std::vector<ObjectPtr>& object
       for (const auto& object : objects) {
         *list.add_items()->mutable_metadata() = codec::MetaOf(*object);
       }
-      return Answer(200, format, PartialText(list, view));
+      return Presented(200, format, PartialText(list, view));
     }
     case Shape::kObject: break;
   }
-  return Answer(200, format,
-                format == Format::kProtobuf ? ListProtobuf(*view.kind, objects, meta)
-                                            : ListJson(*view.kind, objects, meta));
+  return Presented(200, format,
+                   format == Format::kProtobuf ? ListProtobuf(*view.kind, objects, meta)
+                                               : ListJson(*view.kind, objects, meta));
 }
 
 }  // namespace skiff::cp
