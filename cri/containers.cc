@@ -12,7 +12,6 @@
 namespace skiff::cri {
 namespace {
 
-constexpr size_t kIdBytes = 32;
 // Of both outputs of ExecSync together: gRPC clients of CRI take messages of 16 MiB.
 constexpr size_t kExecOutputBytes = (16 << 20) - (64 << 10);
 // A container's stop is given up this long after its grace period: the kernel does not let it go.

@@ -11,8 +11,6 @@
 namespace skiff::cri {
 namespace {
 
-constexpr size_t kIdBytes = 32;
-
 // The result of work on another thread; the first one counts.
 template <class T>
 class Pending {

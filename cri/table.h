@@ -22,6 +22,9 @@ namespace skiff::cri {
 
 namespace api = ::runtime::v1;
 
+// Of randomness, in the id of a sandbox or container.
+inline constexpr size_t kIdBytes = 32;
+
 struct SandboxView {
   runtime::SandboxState state = runtime::SandboxState::kCreated;
   WallTime created;
