@@ -18,15 +18,15 @@ constexpr char kForeground[] = "foregroundDeletion";
 constexpr char kOrphan[] = "orphan";
 
 // An object in the graph: the number of its kind and its key.
-struct Node {
+struct GraphNode {
   size_t kind = 0;
   std::string key;
 };
 
-std::string QueueKey(const Node& node) { return std::to_string(node.kind) + "|" + node.key; }
+std::string QueueKey(const GraphNode& node) { return std::to_string(node.kind) + "|" + node.key; }
 
-Node ParseQueueKey(std::string_view text) {
-  Node node;
+GraphNode ParseQueueKey(std::string_view text) {
+  GraphNode node;
   size_t bar = text.find('|');
   std::from_chars(text.data(), text.data() + bar, node.kind);
   node.key = text.substr(bar + 1);
@@ -81,21 +81,21 @@ class GarbageCollector : public Controller {
   enum class OwnerState { kSolid, kAbsent, kWaiting };
 
   void OnChange(size_t kind, const ObjectPtr& before, const ObjectPtr& now);
-  void Add(const Node& node) { queue_.Add(QueueKey(node)); }
+  void Add(const GraphNode& node) { queue_.Add(QueueKey(node)); }
   void AddDependents(const std::string& uid);
   void AddOwners(const ObjectMeta& meta);
-  std::vector<std::pair<Node, ObjectPtr>> Dependents(const std::string& uid) const;
+  std::vector<std::pair<GraphNode, ObjectPtr>> Dependents(const std::string& uid) const;
 
-  Result<> FinishForeground(const Node& node, const ObjectPtr& object);
-  Result<> FinishOrphan(const Node& node, const ObjectPtr& object);
-  Result<> Collect(const Node& node, const ObjectPtr& object);
+  Result<> FinishForeground(const GraphNode& node, const ObjectPtr& object);
+  Result<> FinishOrphan(const GraphNode& node, const ObjectPtr& object);
+  Result<> Collect(const GraphNode& node, const ObjectPtr& object);
   Result<OwnerState> StateOf(const ObjectMeta& dependent, const OwnerReference& owner);
   Result<OwnerState> AskStateOf(const ObjectMeta& dependent, const OwnerReference& owner);
-  Result<> Change(const Node& node, const ObjectPtr& object,
+  Result<> Change(const GraphNode& node, const ObjectPtr& object,
                   const std::function<void(ObjectMeta*)>& change);
 
   std::vector<Kind> kinds_;
-  std::unordered_map<std::string, Node> by_uid_;
+  std::unordered_map<std::string, GraphNode> by_uid_;
 };
 
 void GarbageCollector::OnChange(size_t kind, const ObjectPtr& before, const ObjectPtr& now) {
@@ -113,7 +113,7 @@ void GarbageCollector::OnChange(size_t kind, const ObjectPtr& before, const Obje
   }
   if (!now) return;
   const ObjectMeta& meta = codec::MetaOf(*now);
-  Node node{kind, KeyOf(meta)};
+  GraphNode node{kind, KeyOf(meta)};
   by_uid_[meta.uid()] = node;
   const bool finishing = IsBeingDeleted(meta) && !meta.finalizers().empty();
   const bool owned = !meta.owner_references().empty();
@@ -131,11 +131,12 @@ void GarbageCollector::AddOwners(const ObjectMeta& meta) {
   }
 }
 
-std::vector<std::pair<Node, ObjectPtr>> GarbageCollector::Dependents(const std::string& uid) const {
-  std::vector<std::pair<Node, ObjectPtr>> dependents;
+std::vector<std::pair<GraphNode, ObjectPtr>> GarbageCollector::Dependents(
+    const std::string& uid) const {
+  std::vector<std::pair<GraphNode, ObjectPtr>> dependents;
   for (size_t kind = 0; kind < kinds_.size(); ++kind) {
     for (ObjectPtr& object : kinds_[kind].cache->ByIndex(0, uid)) {
-      Node node{kind, KeyOf(codec::MetaOf(*object))};
+      GraphNode node{kind, KeyOf(codec::MetaOf(*object))};
       dependents.emplace_back(std::move(node), std::move(object));
     }
   }
@@ -143,7 +144,7 @@ std::vector<std::pair<Node, ObjectPtr>> GarbageCollector::Dependents(const std::
 }
 
 Result<> GarbageCollector::Sync(const std::string& queue_key) {
-  Node node = ParseQueueKey(queue_key);
+  GraphNode node = ParseQueueKey(queue_key);
   ObjectPtr object = kinds_[node.kind].cache->Find(node.key);
   if (!object) return {};
   const ObjectMeta& meta = codec::MetaOf(*object);
@@ -153,7 +154,7 @@ Result<> GarbageCollector::Sync(const std::string& queue_key) {
   return {};
 }
 
-Result<> GarbageCollector::FinishForeground(const Node& node, const ObjectPtr& object) {
+Result<> GarbageCollector::FinishForeground(const GraphNode& node, const ObjectPtr& object) {
   const std::string uid = codec::MetaOf(*object).uid();
   bool blocked = false;
   for (const auto& [dependent, dependent_object] : Dependents(uid)) {
@@ -165,7 +166,7 @@ Result<> GarbageCollector::FinishForeground(const Node& node, const ObjectPtr& o
   return Change(node, object, [](ObjectMeta* meta) { RemoveFinalizer(meta, kForeground); });
 }
 
-Result<> GarbageCollector::FinishOrphan(const Node& node, const ObjectPtr& object) {
+Result<> GarbageCollector::FinishOrphan(const GraphNode& node, const ObjectPtr& object) {
   const std::string uid = codec::MetaOf(*object).uid();
   for (const auto& [dependent, dependent_object] : Dependents(uid)) {
     TRY(Change(dependent, dependent_object, [&uid](ObjectMeta* meta) { RemoveOwner(meta, uid); }));
@@ -174,7 +175,7 @@ Result<> GarbageCollector::FinishOrphan(const Node& node, const ObjectPtr& objec
 }
 
 // Deletes the object if none of its owners wants it any more.
-Result<> GarbageCollector::Collect(const Node& node, const ObjectPtr& object) {
+Result<> GarbageCollector::Collect(const GraphNode& node, const ObjectPtr& object) {
   const ObjectMeta& meta = codec::MetaOf(*object);
   bool solid = false, waiting = false;
   std::vector<std::string> lost;
@@ -233,7 +234,7 @@ Result<GarbageCollector::OwnerState> GarbageCollector::AskStateOf(const ObjectMe
   return codec::MetaOf(**live).uid() == owner.uid() ? OwnerState::kSolid : OwnerState::kAbsent;
 }
 
-Result<> GarbageCollector::Change(const Node& node, const ObjectPtr& object,
+Result<> GarbageCollector::Change(const GraphNode& node, const ObjectPtr& object,
                                   const std::function<void(ObjectMeta*)>& change) {
   std::unique_ptr<Message> changed(object->New());
   changed->CopyFrom(*object);
