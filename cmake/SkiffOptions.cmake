@@ -36,7 +36,18 @@ set(SKIFF_OWN_OPTIONS -Wall -Wextra -Wshadow -Wno-missing-field-initializers)
 if(SKIFF_WERROR)
   list(APPEND SKIFF_OWN_OPTIONS -Werror)
 endif()
+if(CMAKE_UNITY_BUILD)
+  # A source's own anonymous namespace looks like a header's there.
+  list(APPEND SKIFF_OWN_OPTIONS -Wno-subobject-linkage)
+endif()
 if(SKIFF_SANITIZE)
   list(APPEND SKIFF_OWN_OPTIONS -fsanitize=${SKIFF_SANITIZE} -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${SKIFF_SANITIZE})
+  if(SKIFF_SANITIZE STREQUAL "thread")
+    # Asio has fences beside its locks; the locks are what it is ordered by.
+    list(APPEND SKIFF_OWN_OPTIONS -Wno-tsan)
+    # By this macro protobuf and abseil change the layout of their classes, and Debian's libraries
+    # and the generated code were compiled without it; the standard library is to know it still.
+    list(APPEND SKIFF_OWN_OPTIONS -U__SANITIZE_THREAD__ -D_GLIBCXX_TSAN=1)
+  endif()
 endif()
