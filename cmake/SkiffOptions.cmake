@@ -49,5 +49,6 @@ if(SKIFF_SANITIZE)
     # By this macro protobuf and abseil change the layout of their classes, and Debian's libraries
     # and the generated code were compiled without it; the standard library is to know it still.
     list(APPEND SKIFF_OWN_OPTIONS -U__SANITIZE_THREAD__ -D_GLIBCXX_TSAN=1)
+    add_link_options("-Wl,--version-script=${CMAKE_SOURCE_DIR}/cmake/tsan.map")
   endif()
 endif()
