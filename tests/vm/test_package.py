@@ -109,6 +109,8 @@ def test_the_life_of_an_installation(machine, registry):
     machine.ssh(f"timeout 120 sh -c '{script}'")
     _kubectl(machine, f"wait --for=jsonpath={{.status.containerStatuses[0].restartCount}}=1 pod/limited --timeout=240s")
     _kubectl(machine, "wait --for=condition=Ready pod/limited --timeout=240s")
+    # The agent may have been up before the network.
+    _kubectl(machine, f"wait --for=jsonpath={{.status.addresses[0].address}}={machine.address} node/node1 --timeout=120s")
 
     machine.ssh("dpkg --purge skiff", timeout=600)
     assert _what_is_there(machine) == before
