@@ -2,7 +2,7 @@
 
     python3 -m tests.conformance.cri.critest [--build DIR] [-- critest's own flags]
 
-Needs root, docker-registry, and critest at /opt/crictl/critest (`go test -c sigs.k8s.io/cri-tools/cmd/critest`).
+Needs root, docker-registry, and critest, in PATH or named by $CRITEST (`go test -c sigs.k8s.io/cri-tools/cmd/critest`).
 The one spec that cannot pass is "public image with digest": upstream's source pins the digest of an image that is
 not ours.
 """
@@ -18,7 +18,7 @@ import time
 from tests.conformance.cri import images
 
 PORT = 5000
-CRITEST = "/opt/crictl/critest"
+CRITEST = os.environ.get("CRITEST", "critest")
 UPSTREAM = ["registry.k8s.io", "k8s.gcr.io", "gcr.io"]
 PINNED = "public image with digest"
 

@@ -68,7 +68,9 @@ def busybox():
         return kept.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        (root / "sources.list").write_text("deb-src http://deb.debian.org/debian bookworm main\n")
+        targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: bookworm"]
+        mirror = subprocess.run(targets, check=True, capture_output=True, text=True).stdout.split()[0]
+        (root / "sources.list").write_text(f"deb-src {mirror} bookworm main\n")
         (root / "lists" / "partial").mkdir(parents=True)
         options = ["-q", "-o", f"Dir::Etc::sourcelist={root}/sources.list", "-o", "Dir::Etc::sourceparts=-",
                    "-o", f"Dir::State::lists={root}/lists"]

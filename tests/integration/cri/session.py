@@ -2,7 +2,7 @@
 
     python3 -m tests.integration.cri.session --build DIR
 
-Needs root, docker-registry, openssl and crictl at /opt/crictl/crictl. Runs in network and mount namespaces of its own.
+Needs root, docker-registry, openssl and crictl (tests/tools/build-crictl build/crictl). Runs in network and mount namespaces of its own.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 from tests.images import build as image_build
 
 TOP = pathlib.Path(__file__).resolve().parents[3]
-CRICTL = os.environ.get("CRICTL", "/opt/crictl/crictl")
+CRICTL = os.environ.get("CRICTL", str(TOP / "build" / "crictl" / "crictl"))
 PLAIN, SECURE = 5001, 5002
 
 
