@@ -32,7 +32,7 @@ class LeakCheck {
   // "+ mount: /x" for what is new, "- link: eth0" for what is gone. What is on its way out (a
   // killed process) gets `patience` to go.
   std::vector<std::string> Differences(
-      std::chrono::milliseconds patience = std::chrono::seconds(3)) const;
+      std::chrono::milliseconds patience = std::chrono::seconds(20)) const;
 
  private:
   // Kind -> names.

@@ -114,8 +114,10 @@ TEST_F(RuntimeTest, NamespacesOfThePod) {
   // Two processes: the shell and ls (grep reads its names).
   EXPECT_THAT(Output("c"), HasSubstr("host-of-pod\npid 1\n"));
   EXPECT_THAT(Output("c"), HasSubstr("\n0\n1\n1\n/\n/root\n"));
-  // What containers of a pod share.
-  ASSERT_OK(runtime_->CreateContainer(Shell("a", "echo from a > /dev/shm/x; nc -l -p 7000")));
+  // What containers of a pod share. The standard input of nc never ends (a FIFO opened both ways):
+  // at its end nc would close the connection, perhaps before the other side has sent.
+  ASSERT_OK(runtime_->CreateContainer(
+      Shell("a", "mkfifo /dev/shm/f; echo from a > /dev/shm/x; exec nc -l -p 7000 <> /dev/shm/f")));
   ASSERT_OK(runtime_->StartContainer("a"));
   ContainerSpec b = Shell("b",
                           "while ! test -s /dev/shm/x; do sleep 0.01; done; cat /dev/shm/x;"
