@@ -1,7 +1,7 @@
 """./dev bench NAME [--json]: figures, beside a peer's where there is one.
 
     pods     from creating a pod at the API to seeing it Running: p50 and p95, one at a time, ten at once
-    cri      from RunPodSandbox to the container Running, at the CRI socket
+    cri      our CRI server beside containerd with runc and with crun; `dev bench cri --help` has its own options
     memory   resident memory (PSS) of each daemon, idle and per pod
 """
 
@@ -9,12 +9,12 @@ import argparse
 import json
 import sys
 
-from tests.bench import memory, pods
+from tests.bench import cri, memory, pods
 from tests.support import images
 from tests.support.cluster import TOP, Cluster
 from tests.support.machine import run
 
-BENCHES = {"pods": pods.figures, "cri": pods.cri_figures, "memory": memory.figures}
+BENCHES = {"pods": pods.figures, "memory": memory.figures}
 
 
 def report(figures, as_json):
@@ -29,9 +29,12 @@ def report(figures, as_json):
 
 
 def main():
+    if sys.argv[1:2] == ["cri"]:
+        cri.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="dev bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*BENCHES, "all"])
+    parser.add_argument("name", choices=[*BENCHES, "cri", "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     arguments = parser.parse_args()
     run(TOP / "tests" / "tools" / "fetch-kubectl", TOP / "build" / "kubectl")
@@ -44,6 +47,8 @@ def main():
             report(BENCHES[name](cluster), arguments.json)
     finally:
         cluster.down()
+    if arguments.name == "all":
+        cri.main(["--json"] if arguments.json else [])
 
 
 if __name__ == "__main__":

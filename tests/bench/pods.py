@@ -119,12 +119,3 @@ def figures(cluster):
                    "value": round(percentile(times, percent), 1), "unit": "ms"}
         yield {"name": f"pods up and down, {threads} at once", "value": round(COUNT / seconds, 1), "unit": "pods/s"}
 
-
-def cri_figures(cluster):
-    node = cluster.nodes[0]
-    image = f"{cluster.registry}/busybox:test"
-    cluster.crictl(node, "pull", image)
-    for parallel in [1, 10]:
-        out = node.run(cluster.binary("skiff-cri-bench"), "--endpoint", "unix:///run/skiff/skiff.sock", "--image", image,
-                       "--count", COUNT, "--parallel", parallel, "--json").stdout
-        yield from (json.loads(line) for line in out.splitlines())

@@ -49,7 +49,12 @@ ACCOUNTS = {
 
 # An image: packages unpacked in a layer each list, files on top, and the configuration.
 BUSYBOX_LAYER = {"packages": ["busybox-static"], "files": ACCOUNTS, "applets": True}
+# A sandbox of a runtime that takes its pause program from an image.
 IMAGES = {
+    "pause:test": {
+        "layers": [BUSYBOX_LAYER],
+        "config": {"Entrypoint": ["/bin/sleep", "2147483647"]},
+    },
     "busybox:test": {
         "layers": [BUSYBOX_LAYER],
         "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]},
