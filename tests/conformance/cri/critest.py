@@ -1,85 +1,115 @@
-"""Runs critest against the CRI server alone, in a network and mount namespace of its own.
+"""critest against the CRI server: one run in one mode, and what it is expected to skip."""
 
-    python3 -m tests.conformance.cri.critest [--build DIR] [-- critest's own flags]
-
-Needs root, docker-registry, and critest, in PATH or named by $CRITEST (`go test -c sigs.k8s.io/cri-tools/cmd/critest`).
-The one spec that cannot pass is "public image with digest": upstream's source pins the digest of an image that is
-not ours.
-"""
-
-import argparse
+import dataclasses
+import json
 import os
 import pathlib
+import re
+import shutil
 import subprocess
-import sys
 import tempfile
-import time
 
-from tests.conformance.cri import images
+from tests.support.cri import CRICTL, CriServer
 
-PORT = 5000
-CRITEST = os.environ.get("CRITEST", "critest")
+HERE = pathlib.Path(__file__).resolve().parent
 UPSTREAM = ["registry.k8s.io", "k8s.gcr.io", "gcr.io"]
-PINNED = "public image with digest"
+MODES = {
+    "default": [],
+    "websocket": ["--websocket-exec", "--websocket-attach", "--websocket-portforward"],
+    "crun": ["--runtime-handler", "crun"],
+}
+BINARIES = CRICTL.parent  # tests/tools/build-critest puts critest and ginkgo beside crictl
 
 
-def wait_for(what, ready, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not come up")
-        time.sleep(0.05)
+def _apparmor_missing():
+    switch = pathlib.Path("/sys/module/apparmor/parameters/enabled")
+    return not switch.exists() or switch.read_text().strip() != "Y"
 
 
-def inside(build, flags, folder):
-    """In the namespaces: registry, server, critest, and the end of them all. critest's exit code."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    config = folder / "registry.yml"
-    config.write_text(f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '127.0.0.1:{PORT}'}}\n"
-                      f"storage: {{filesystem: {{rootdirectory: {folder}/registry}}}}\n")
-    registry = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL)
-    root = folder / "skiff"
-    server_argv = [build / "bin" / "skiff-cri-under-test", "--root", root, "--binaries", build / "bin",
-                   "--cgroup-parent", f"/skiff-critest-{os.getpid()}"]
-    for host in UPSTREAM:
-        server_argv += ["--mirror", f"{host}=http://127.0.0.1:{PORT}"]
-    server = None
-    try:
-        wait_for("the registry", lambda: subprocess.run(
-            ["curl", "-sf", f"http://127.0.0.1:{PORT}/v2/"], stdout=subprocess.DEVNULL).returncode == 0)
-        images.push_all(f"127.0.0.1:{PORT}")
-        server = subprocess.Popen(server_argv, stdout=subprocess.DEVNULL)
-        wait_for("the CRI server", (root / "skiff.sock").exists)
-        endpoint = f"unix://{root}/skiff.sock"
-        return subprocess.run([CRITEST, "--runtime-endpoint", endpoint, "--image-endpoint", endpoint,
-                               "--ginkgo.no-color", "--ginkgo.skip", PINNED, *flags]).returncode
-    finally:
-        if server:
-            server.terminate()
-            server.wait()
-            subprocess.run([*server_argv, "--remove-all"], check=True)
-            for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/skiff-critest-{os.getpid()}"):
-                cgroup.rmdir()
-        registry.terminate()
-        registry.wait()
+# When a group of skips.txt is skipped.
+CONDITIONS = {"apparmor": _apparmor_missing, "benchmark": lambda: True, "userns": lambda: True}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=images.TOP / "build" / "release")
-    parser.add_argument("--inside", type=pathlib.Path, help=argparse.SUPPRESS)
-    parser.add_argument("flags", nargs="*")
-    arguments = parser.parse_args()
-    build = arguments.build.resolve()
-    if arguments.inside:
-        return inside(build, arguments.flags, arguments.inside)
-    images.build_all()
-    with tempfile.TemporaryDirectory(prefix="critest-") as folder:
-        argv = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m",
-                "tests.conformance.cri.critest", "--build", build, "--inside", folder, "--", *arguments.flags]
-        return subprocess.run(argv, cwd=images.TOP).returncode
+def expected_skips(text):
+    """{spec: reason} of skips.txt on this machine."""
+    skips, reason, holds = {}, None, False
+    for line in text.splitlines():
+        group = re.fullmatch(r"\[(\w+)\] (.+)", line)
+        if group:
+            holds, reason = CONDITIONS[group[1]](), group[2]
+        elif line and not line.startswith("#") and holds:
+            skips[line] = reason
+    return skips
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@dataclasses.dataclass
+class Outcome:
+    """What one run of critest came to."""
+
+    part: str
+    seconds: float = 0
+    passed: set = dataclasses.field(default_factory=set)
+    failed: dict = dataclasses.field(default_factory=dict)  # spec: message
+    skipped: dict = dataclasses.field(default_factory=dict)  # spec: critest's own words, which may be empty
+    lacks: str = ""  # why it could not run
+
+    def unexpected_skips(self, expected):
+        return {spec: said for spec, said in self.skipped.items() if spec not in expected}
+
+    def stale_skips(self, expected):
+        """Expected, yet they ran."""
+        return sorted(set(expected) & (self.passed | set(self.failed)))
+
+
+def outcome_of(part, report):
+    """Of ginkgo's JSON report (type Report of github.com/onsi/ginkgo/v2/types)."""
+    outcome = Outcome(part)
+    for suite in report:
+        outcome.seconds += suite["RunTime"] / 1e9
+        for spec in suite["SpecReports"]:
+            name = " ".join([*(spec["ContainerHierarchyTexts"] or []), spec["LeafNodeText"]])
+            message = spec.get("Failure", {}).get("Message", "")
+            if spec["LeafNodeType"] != "It":  # the suite's own nodes; they count when they fail
+                if spec["State"] not in ("passed", "skipped"):
+                    outcome.failed[f"{spec['LeafNodeType']} {name}"] = message
+            elif spec["State"] == "passed":
+                outcome.passed.add(name)
+            elif spec["State"] in ("skipped", "pending"):
+                outcome.skipped[name] = message
+            else:
+                where = spec.get("Failure", {}).get("Location", {})
+                outcome.failed[name] = f"{message}\n{where.get('FileName')}:{where.get('LineNumber')}"
+    return outcome
+
+
+def run_part(part, build, registry, logs):
+    """part: MODE-PROCESSES. Leaves logs/PART.{critest,server}.log and PART.json."""
+    mode, processes = part.rsplit("-", 1)
+    with tempfile.TemporaryDirectory(prefix="critest-") as name:
+        folder = pathlib.Path(name)
+        mirrors = [word for host in UPSTREAM for word in ["--mirror", f"{host}=http://{registry.address}"]]
+        server = CriServer(build, folder / "skiff", *mirrors, log=logs / f"{part}.server.log")
+        server.start()
+        try:
+            if mode == "crun" and "crun" not in server.handlers():
+                return Outcome(part, lacks="the CRI server has no runtime handler \"crun\"")
+            return _critest(part, server, [f"--parallel={processes}", *MODES[mode]], folder, logs)
+        finally:
+            server.remove_all()
+
+
+def _critest(part, server, flags, folder, logs):
+    # With more than one process critest runs ginkgo, which it looks for in PATH.
+    environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+    argv = [BINARIES / "critest", "--runtime-endpoint", server.endpoint, "--image-endpoint", server.endpoint,
+            "--ginkgo.no-color", "--ginkgo.json-report=report.json", *flags]
+    with open(logs / f"{part}.critest.log", "wb") as log:
+        ended = subprocess.run(argv, cwd=folder, env=environment, stdout=log, stderr=log, timeout=1200)
+    report = folder / "report.json"
+    if not report.exists():
+        return Outcome(part, failed={"critest itself": f"exit {ended.returncode} and no report: {log.name}"})
+    shutil.copy(report, logs / f"{part}.json")
+    outcome = outcome_of(part, json.loads(report.read_text()))
+    if not outcome.failed and (ended.returncode != 0 or not outcome.passed):
+        outcome.failed["critest itself"] = f"exit {ended.returncode}, {len(outcome.passed)} passed: {log.name}"
+    return outcome

@@ -177,10 +177,21 @@ def build_all():
     index.write_text(json.dumps({"stamp": stamp, "images": entries}))
 
 
+def built():
+    """What build_all made: a list of {"names": [...], "folder": ...}."""
+    return json.loads((STORE / "catalogue.json").read_text())["images"]
+
+
+def digest_of(name):
+    """The digest of the manifest that name ("repository:tag") stands for."""
+    folder = next(entry["folder"] for entry in built() if name in entry["names"])
+    return build.Layout(STORE / folder).manifest()["digest"]
+
+
 def push_all(registry):
     """Pushes what build_all made to registry ("host:port", plain HTTP)."""
     client = build.Registry(registry)
-    for entry in json.loads((STORE / "catalogue.json").read_text())["images"]:
+    for entry in built():
         for name in entry["names"]:
             client.push(name, build.Layout(STORE / entry["folder"]))
 

@@ -8,34 +8,14 @@ Needs root, docker-registry, openssl and crictl (tests/tools/build-crictl build/
 import argparse
 import crypt
 import json
-import os
 import pathlib
-import re
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 
 from tests.images import build as image_build
+from tests.support.cri import CRICTL, CriServer, Registry, container_config, enter, eventually, pod_config, run
 
-TOP = pathlib.Path(__file__).resolve().parents[3]
-CRICTL = os.environ.get("CRICTL", str(TOP / "build" / "crictl" / "crictl"))
 PLAIN, SECURE = 5001, 5002
-
-
-def run(*argv, check=True, **options):
-    result = subprocess.run([str(word) for word in argv], capture_output=True, text=True, timeout=60, **options)
-    if check and result.returncode != 0:
-        raise AssertionError(f"{' '.join(map(str, argv))}: exit {result.returncode}\n{result.stdout}{result.stderr}")
-    return result
-
-
-def eventually(what, condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 class Registries:
@@ -49,82 +29,16 @@ class Registries:
         login = folder / "htpasswd"
         login.write_text("user:" + crypt.crypt("password", crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)) + "\n")
         self.ca = ca
-        extra = (f"http: {{addr: '127.0.0.1:{SECURE}', tls: {{certificate: {ca}, key: {key}}}}}\n"
-                 f"auth: {{htpasswd: {{realm: test, path: {login}}}}}\n")
-        self.processes = [self.start("plain", f"http: {{addr: '127.0.0.1:{PLAIN}'}}\n"), self.start("secure", extra)]
-        eventually("the registry", lambda: run("curl", "-sf", f"http://127.0.0.1:{PLAIN}/v2/", check=False).returncode == 0)
-        registry = image_build.Registry(f"127.0.0.1:{PLAIN}")
+        self.plain = Registry(folder, PLAIN)
+        self.secure = Registry(folder, SECURE, http=f", tls: {{certificate: {ca}, key: {key}}}",
+                               auth=f"auth: {{htpasswd: {{realm: test, path: {login}}}}}\n")
+        registry = image_build.Registry(self.plain.address)
         for name, recipe in image_build.IMAGES.items():
             registry.push(name, image_build.build(name, recipe, {}))
 
-    def start(self, name, extra):
-        config = self.folder / f"{name}.yml"
-        config.write_text("version: 0.1\nlog: {level: error}\n" + extra +
-                          f"storage: {{filesystem: {{rootdirectory: {self.folder}/registry}}}}\n")
-        return subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL)
-
     def stop(self):
-        for process in self.processes:
-            process.terminate()
-            process.wait()
-
-
-class Server:
-    def __init__(self, build, folder, ca):
-        self.root = folder / "skiff"
-        self.cgroup = f"skiff-session-{os.getpid()}"
-        self.argv = [build / "bin" / "skiff-cri-under-test", "--root", self.root, "--binaries", build / "bin",
-                     "--cgroup-parent", f"/{self.cgroup}", "--ca", f"127.0.0.1:{SECURE}={ca}"]
-        self.process = None
-
-    def start(self):
-        self.process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline() == "ready\n"
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def remove_all(self):
-        self.process.terminate()
-        self.process.wait()
-        run(*self.argv, "--remove-all")
-        for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}"):
-            cgroup.rmdir()
-
-    def crictl(self, *argv, check=True, **options):
-        endpoint = f"unix://{self.root}/skiff.sock"
-        return run(CRICTL, "-r", endpoint, "-i", endpoint, "-c", os.devnull, *argv, check=check, **options)
-
-    def holdings(self):
-        """What the machine holds because of pods."""
-        cgroups = {str(path.relative_to("/sys/fs/cgroup"))
-                   for path in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.cgroup}/*/**/")}
-        links = set(re.findall(r"^\d+: ([^:@]+)", run("ip", "-o", "link").stdout, re.MULTILINE))
-        mounts = {line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()}
-        files = {str(path) for folder in ["netns", "cri/sandboxes", "images/snapshots", "images/staging",
-                                          "runtime/sandboxes", "runtime/containers", "network/leases"]
-                 for path in (self.root / folder).rglob("*")}
-        processes = {line for line in run("ps", "-e", "-o", "args=").stdout.splitlines() if str(self.root) in line
-                     and "skiff-cri-under-test" not in line and "ps -e" not in line}
-        rules = {line for line in run("iptables-save").stdout.splitlines() if line.startswith("-A")}
-        return {"cgroups": cgroups, "links": links, "mounts": mounts, "files": files, "processes": processes,
-                "rules": rules}
-
-
-def pod_config(folder, name, **more):
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps({"metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}"},
-                                "hostname": name, "log_directory": str(folder / "logs" / name), "linux": {}, **more}))
-    return path
-
-
-def container_config(folder, name, image, command=None, **more):
-    path = folder / f"container-{name}.json"
-    path.write_text(json.dumps({"metadata": {"name": name}, "image": {"image": image}, "command": command or [],
-                                "log_path": f"{name}/0.log", "linux": {}, **more}))
-    return path
+        self.plain.stop()
+        self.secure.stop()
 
 
 # ---- the session ----
@@ -230,9 +144,8 @@ def out_of_memory(server, folder):
 
 
 def inside(build, folder):
-    run("ip", "link", "set", "lo", "up")
     registries = Registries(folder)
-    server = Server(build, folder, registries.ca)
+    server = CriServer(build, folder / "skiff", "--ca", f"127.0.0.1:{SECURE}={registries.ca}")
     server.start()
     try:
         images(server, folder)
@@ -245,9 +158,7 @@ def inside(build, folder):
         killed_server(server, sandbox, shell)
         ending(server, sandbox, nginx, shell)
         out_of_memory(server, folder)
-        after = server.holdings()
-        for kind in before:
-            assert before[kind] == after[kind], f"leaked {kind}: {sorted(after[kind] - before[kind])}"
+        assert server.leaked(before) == []
         server.crictl("rmi", "--all")
         assert not list((server.root / "images" / "layers").iterdir())
     finally:
@@ -271,9 +182,7 @@ def main():
     for name, recipe in image_build.IMAGES.items():
         image_build.build(name, recipe, {})
     with tempfile.TemporaryDirectory(prefix="cri-session-") as folder:
-        return subprocess.run(["unshare", "--net", "--mount", "--propagation", "private", sys.executable, "-m",
-                               "tests.integration.cri.session", "--build", arguments.build, "--inside", folder],
-                              cwd=TOP).returncode
+        return enter("tests.integration.cri.session", "--build", arguments.build, "--inside", folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""The conformance of the CRI server: critest in each of its modes, and crictl with every subcommand.
+
+    python3 -m tests.conformance.cri [--build DIR] [PART...]
+
+PART is MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, crun-1, crun-4);
+without one, all of them. A spec that fails, or is skipped without being in skips.txt, fails the run;
+one of skips.txt that ran is reported. Logs go to DIR/conformance.
+
+Needs root, docker-registry, and crictl, critest and ginkgo in build/crictl (`./dev conformance` sees to it).
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from tests.conformance.cri import critest, images
+from tests.support.cri import TOP, Registry, enter
+
+PORT = 5000
+PARTS = [f"{mode}-{processes}" for mode in critest.MODES for processes in (1, 4)]
+
+
+def indented(text):
+    return "\n".join(f"      {line}" for line in text.strip().splitlines())
+
+
+def report(outcome, expected):
+    """Prints what one run came to; whether it is as it should be."""
+    if outcome.lacks:
+        print(f"{outcome.part}: not run: {outcome.lacks}", flush=True)
+        return os.environ.get("NEEDS_STRICT", "0") != "1"
+    print(f"{outcome.part}: {len(outcome.passed)} passed, {len(outcome.failed)} failed, {len(outcome.skipped)} skipped "
+          f"in {outcome.seconds:.0f} s", flush=True)
+    for spec, message in outcome.failed.items():
+        print(f"  FAILED {spec}\n{indented(message)}")
+    unexpected = outcome.unexpected_skips(expected)
+    for spec, said in unexpected.items():
+        print(f"  SKIPPED, and skips.txt does not expect it: {spec}\n{indented(said)}")
+    for spec in outcome.stale_skips(expected):
+        print(f"  RAN, though skips.txt expects a skip: {spec}")
+    return not outcome.failed and not unexpected
+
+
+def table(outcomes, expected):
+    """The results as docs/cri.md has them."""
+    yield "| mode | processes | passed | failed | skipped | seconds |"
+    yield "|---|---|---|---|---|---|"
+    for outcome in outcomes:
+        mode, processes = outcome.part.rsplit("-", 1)
+        cells = ["", "", "", outcome.lacks] if outcome.lacks else [
+            len(outcome.passed), len(outcome.failed), len(outcome.skipped), f"{outcome.seconds:.0f}"]
+        yield "| " + " | ".join(map(str, [mode, processes, *cells])) + " |"
+    yield ""
+    skipped = {spec for outcome in outcomes for spec in outcome.skipped}
+    for reason in dict.fromkeys(expected.values()):
+        specs = [spec for spec in expected if expected[spec] == reason and spec in skipped]
+        if specs:
+            yield f"{len(specs)} skipped: {reason}"
+            yield from (f"- {spec}" for spec in specs)
+
+
+def inside(build, parts, folder):
+    logs = build / "conformance"
+    logs.mkdir(exist_ok=True)
+    expected = critest.expected_skips((critest.HERE / "skips.txt").read_text())
+    registry = Registry(folder, PORT)
+    outcomes, good = [], True
+    try:
+        images.push_all(registry.address)
+        for part in parts:
+            outcomes.append(critest.run_part(part, build, registry, logs))
+            good = report(outcomes[-1], expected) and good
+    finally:
+        registry.stop()
+    print("\n" + "\n".join(table(outcomes, expected)))
+    return 0 if good else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=TOP / "build" / "release")
+    parser.add_argument("--inside", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no such part: {' '.join(unknown)} ({' '.join(PARTS)})")
+    build = arguments.build.resolve()
+    if arguments.inside:
+        return inside(build, arguments.parts, arguments.inside)
+    images.build_all()
+    subprocess.run([TOP / "tests" / "tools" / "build-critest", critest.BINARIES, images.digest_of(
+        "k8s-staging-cri-tools/test-image-digest:latest")], check=True)
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+        return enter("tests.conformance.cri", "--build", build, "--inside", folder, *(arguments.parts or PARTS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
