@@ -57,7 +57,8 @@ class ThreadPool : public Executor {
 
 // Runs closures one at a time, in the order of posting, on the executor below. The owner of state
 // holds a Strand and touches the state only in closures posted to it, which must keep that owner
-// alive (shared_ptr) or be fenced by the owner's shutdown.
+// alive (shared_ptr) or be fenced by the owner's shutdown. What the executor below drops unrun,
+// when it stops, the strand drops too.
 class Strand : public Executor {
  public:
   // below must outlive the strand and every closure posted to it.

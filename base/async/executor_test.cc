@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <memory>
 #include <vector>
 
 namespace skiff {
@@ -42,6 +43,54 @@ TEST(StrandTest, KeepsOrderAndExclusionOnManyThreads) {
   ASSERT_EQ(seen.size(), 1000u);
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(seen[static_cast<size_t>(i)], i);
   EXPECT_FALSE(strand.IsCurrent());
+}
+
+// Its closures keep it alive, as a strand's do; the executor's end must not leave it so for ever.
+struct Actor : std::enable_shared_from_this<Actor> {
+  explicit Actor(Executor& below) : strand(below) {}
+  void Post() {
+    strand.Post([self = shared_from_this()] { ++self->ran; });
+  }
+  Strand strand;
+  int ran = 0;
+};
+
+TEST(StrandTest, ClosuresGoWithTheExecutorThatDropsThem) {
+  std::weak_ptr<Actor> manual_owner;
+  std::weak_ptr<Actor> pool_owner;
+  {
+    ManualExecutor manual;
+    ThreadPool pool("test", 1);
+    auto first = std::make_shared<Actor>(manual);
+    auto second = std::make_shared<Actor>(pool);
+    manual_owner = first;
+    pool_owner = second;
+    // Dropped before it ran, posted after the end, and posted by what goes then.
+    first->Post();
+    first->strand.Post(
+        [last = std::shared_ptr<void>(nullptr, [first](void*) { first->Post(); })] {});
+    pool.Stop();
+    second->Post();
+  }
+  EXPECT_TRUE(manual_owner.expired());
+  EXPECT_TRUE(pool_owner.expired());
+}
+
+TEST(StrandTest, GoesOnAfterItsExecutorDroppedATurn) {
+  // Drops what it is told to.
+  struct Lossy : ManualExecutor {
+    void Post(Closure work) override {
+      if (!lose) ManualExecutor::Post(std::move(work));
+    }
+    bool lose = true;
+  } below;
+  auto actor = std::make_shared<Actor>(below);
+  actor->Post();
+  below.lose = false;
+  actor->Post();
+  below.RunUntilIdle();
+  EXPECT_EQ(actor->ran, 1);
+  EXPECT_EQ(actor.use_count(), 1);
 }
 
 TEST(ThreadPoolTest, TimersRunAndCanBeCancelled) {

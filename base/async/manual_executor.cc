@@ -1,5 +1,6 @@
 #include <deque>
 #include <map>
+#include <utility>
 
 #include "base/async/executor.h"
 
@@ -11,6 +12,7 @@ struct ManualExecutor::State : public Clock {
   TimerId next_timer = 1;
   SteadyTime now;
   WallTime wall;
+  bool stopping = false;
 
   SteadyTime Now() const override { return now; }
   WallTime WallNow() const override { return wall; }
@@ -19,11 +21,20 @@ struct ManualExecutor::State : public Clock {
 ManualExecutor::ManualExecutor(WallTime wall) : state_(std::make_unique<State>()) {
   state_->wall = wall;
 }
-ManualExecutor::~ManualExecutor() = default;
 
-void ManualExecutor::Post(Closure work) { state_->ready.push_back(std::move(work)); }
+ManualExecutor::~ManualExecutor() {
+  // What the pending closures hold may post when it goes.
+  state_->stopping = true;
+  std::exchange(state_->ready, {}).clear();
+  std::exchange(state_->timers, {}).clear();
+}
+
+void ManualExecutor::Post(Closure work) {
+  if (!state_->stopping) state_->ready.push_back(std::move(work));
+}
 
 Executor::TimerId ManualExecutor::PostAfter(std::chrono::nanoseconds delay, Closure work) {
+  if (state_->stopping) return 0;
   TimerId id = state_->next_timer++;
   SteadyTime due = state_->now + std::chrono::duration_cast<SteadyTime::duration>(delay);
   state_->timers.emplace(std::pair(due, id), std::move(work));

@@ -10,6 +10,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <deque>
+#include <mutex>
 #include <set>
 #include <thread>
 #include <vector>
@@ -24,11 +25,22 @@ class FdState;
 
 struct IoThread::State {
   asio::io_context context{1};
-  asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
+  asio::executor_work_guard<asio::io_context::executor_type> guard{context.get_executor()};
   std::thread thread;
   // On the thread only.
   std::set<FdState*> open;
   bool closing = false;
+
+  std::mutex mutex;
+  bool ended = false;  // guarded: nothing is posted any more
+
+  // Work that would never run is dropped here: in the context's queue it would keep the streams
+  // alive that keep the context.
+  template <class Work>
+  void Post(Work work) {
+    std::lock_guard lock(mutex);
+    if (!ended) asio::post(context, std::move(work));
+  }
 };
 
 namespace {
@@ -209,32 +221,28 @@ class FdStream : public Stream {
  public:
   FdStream(std::shared_ptr<IoThread::State> io, std::shared_ptr<FdState> state)
       : io_(std::move(io)), state_(std::move(state)) {
-    Post([state = state_] { state->Open(); });
+    io_->Post([state = state_] { state->Open(); });
   }
   ~FdStream() override {
-    Post([state = state_] { state->Release(); });
+    io_->Post([state = state_] { state->Release(); });
   }
 
   void Read(ReadDone done) override {
-    Post([state = state_, done = std::move(done)]() mutable { state->Read(std::move(done)); });
+    io_->Post([state = state_, done = std::move(done)]() mutable { state->Read(std::move(done)); });
   }
   void Write(std::string data, WriteDone done) override {
-    Post([state = state_, data = std::move(data), done = std::move(done)]() mutable {
+    io_->Post([state = state_, data = std::move(data), done = std::move(done)]() mutable {
       state->Write(std::move(data), std::move(done));
     });
   }
   void CloseWrite() override {
-    Post([state = state_] { state->CloseWrite(); });
+    io_->Post([state = state_] { state->CloseWrite(); });
   }
   void Reset() override {
-    Post([state = state_] { state->Reset(); });
+    io_->Post([state = state_] { state->Reset(); });
   }
 
  private:
-  template <class Work>
-  void Post(Work work) {
-    asio::post(io_->context, std::move(work));
-  }
   std::shared_ptr<IoThread::State> io_;
   std::shared_ptr<FdState> state_;
 };
@@ -266,9 +274,15 @@ IoThread::~IoThread() {
     std::vector<std::shared_ptr<FdState>> alive;
     for (FdState* stream : open) alive.push_back(stream->shared_from_this());
     for (auto& stream : alive) stream->Reset();
-    state->work.reset();
+    state->guard.reset();
   });
   state_->thread.join();
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->ended = true;
+  }
+  state_->context.restart();
+  state_->context.poll();  // what came after the last turn, whose streams find the loop closing
 }
 
 std::shared_ptr<Stream> MakeFdStream(IoThread& io, UniqueFd fd) {

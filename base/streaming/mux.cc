@@ -40,10 +40,6 @@ class Handle : public Stream {
 Mux::Mux(Executor& executor, std::shared_ptr<Stream> connection)
     : strand_(executor), connection_(std::move(connection)) {}
 
-void Mux::Start() {
-  Post([self = shared_from_this()] { self->ReadMore(); });
-}
-
 void Mux::Abort() {
   Post([self = shared_from_this()] {
     self->on_gone_ = nullptr;
@@ -68,16 +64,54 @@ Mux::Channel* Mux::Find(uint32_t id) {
 
 // ---- the connection ----
 
+// What a running Mux always has under way: its start, then a read, by which it learns of the
+// connection's end. When the connection drops this unread, or the executor drops it on the way to
+// the strand, nothing else would part the handlers from the Mux that they hold.
+class Mux::Reading {
+ public:
+  explicit Reading(std::shared_ptr<Mux> mux) : mux_(std::move(mux)) {}
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+  ~Reading() {
+    if (mux_ == nullptr) return;
+    if (on_the_way_) {
+      mux_->LetGo();
+    } else {
+      Bring(std::make_shared<Reading>(std::move(mux_)), Mux::Gone());
+    }
+  }
+
+  static void Start(const std::shared_ptr<Reading>& reading) {
+    reading->on_the_way_ = true;
+    reading->mux_->Post([reading] { std::exchange(reading->mux_, nullptr)->ReadMore(); });
+  }
+  static void Bring(const std::shared_ptr<Reading>& reading, Result<std::string> bytes) {
+    reading->on_the_way_ = true;
+    reading->mux_->Post([reading, bytes = std::move(bytes)]() mutable {
+      std::exchange(reading->mux_, nullptr)->OnRead(std::move(bytes));
+    });
+  }
+
+ private:
+  std::shared_ptr<Mux> mux_;
+  bool on_the_way_ = false;
+};
+
+void Mux::Start() { Reading::Start(std::make_shared<Reading>(shared_from_this())); }
+
 void Mux::ReadMore() {
   if (reading_ || gone_ || full_channels_ > 0 || backlog_bytes_ > kMaxConnectionBacklogBytes)
     return;
   reading_ = true;
-  connection_->Read([self = shared_from_this()](Result<std::string> bytes) mutable {
-    Mux& mux = *self;
-    mux.Post([self = std::move(self), bytes = std::move(bytes)]() mutable {
-      self->OnRead(std::move(bytes));
-    });
-  });
+  connection_->Read([reading = std::make_shared<Reading>(shared_from_this())](
+                        Result<std::string> bytes) { Reading::Bring(reading, std::move(bytes)); });
+}
+
+void Mux::LetGo() {
+  // Destroyed last: they may hold the last of the handles.
+  auto channels = std::exchange(channels_, {});
+  Closure on_gone = std::exchange(on_gone_, nullptr);
+  OnEnded();
 }
 
 void Mux::OnRead(Result<std::string> bytes) {

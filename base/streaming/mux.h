@@ -101,6 +101,8 @@ class Mux : public std::enable_shared_from_this<Mux> {
     bool released = false;
   };
 
+  class Reading;
+
   Channel* Find(uint32_t id);
   void ReadMore();
   void OnRead(Result<std::string> bytes);
@@ -109,7 +111,9 @@ class Mux : public std::enable_shared_from_this<Mux> {
   void Linger();
   // flush: what is queued still goes out.
   void End(bool flush);
-  Error Gone() const { return Error(Code::kUnavailable, "the connection is gone"); }
+  // The executor has stopped: nothing is called any more, and what handlers hold is released.
+  void LetGo();
+  static Error Gone() { return Error(Code::kUnavailable, "the connection is gone"); }
 
   Strand strand_;
   std::shared_ptr<Stream> connection_;

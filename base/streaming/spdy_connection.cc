@@ -131,7 +131,7 @@ void SpdyConnection::OnForgotten(uint32_t id) {
 
 void SpdyConnection::OnEnded() {
   // Not destroyed here: it may be what is running.
-  Post([handler = std::exchange(on_stream_, nullptr)] {});
+  Post([handler = std::exchange(on_stream_, nullptr), windows = std::exchange(windows_, {})] {});
 }
 
 // ---- encoding ----
