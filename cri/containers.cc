@@ -12,7 +12,8 @@
 namespace skiff::cri {
 namespace {
 
-// Of both outputs of ExecSync together: gRPC clients of CRI take messages of 16 MiB.
+// Of both outputs of ExecSync together: gRPC clients of CRI take messages of 16 MiB. What is longer
+// is cut off at the end, first from stderr; the command runs on and its exit code is told.
 constexpr size_t kExecOutputBytes = (16 << 20) - (64 << 10);
 // A container's stop is given up this long after its grace period: the kernel does not let it go.
 constexpr int64_t kMaxGraceSeconds = 365 * 24 * 3600;
@@ -271,7 +272,7 @@ Result<> RuntimeService::CheckpointContainer(const api::CheckpointContainerReque
 }
 
 Result<> RuntimeService::ExecSync(const api::ExecSyncRequest& request,
-                                  api::ExecSyncResponse* response) {
+                                  api::ExecSyncResponse* response, std::stop_token stop) {
   const ContainerPtr container = TRY(FindRunning(request.container_id()));
   if (request.cmd_size() == 0) return Error(Code::kInvalidArgument, "exec: no command");
   runtime::ExecSpec spec;
@@ -279,7 +280,8 @@ Result<> RuntimeService::ExecSync(const api::ExecSyncRequest& request,
   spec.argv.assign(request.cmd().begin(), request.cmd().end());
   const auto timeout =
       std::chrono::seconds(std::clamp<int64_t>(request.timeout(), 0, kMaxGraceSeconds));
-  runtime::ExecOutput output = TRY(deps_.runtime->ExecSync(spec, timeout, kExecOutputBytes));
+  runtime::ExecOutput output = TRY(deps_.runtime->ExecSync(
+      spec, {.timeout = timeout, .limit_bytes = kExecOutputBytes, .stop = std::move(stop)}));
   if (output.out.size() + output.err.size() > kExecOutputBytes) {
     output.err.resize(kExecOutputBytes - output.out.size());
   }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <mutex>
+#include <stop_token>
 
 #include "base/os/files.h"
 #include "cri/archive_service.h"
@@ -16,8 +17,10 @@ namespace {
 
 constexpr int kMaxMessageBytes = 16 << 20;  // as kubelet's and crictl's clients have it
 constexpr std::chrono::milliseconds kStopGrace{500};
-// Items in one message of a streamed list: far below the message limit, few enough messages.
+// What one message of a streamed list holds at most: far below the message limit, also where
+// single items are large, and few enough messages.
 constexpr int kStreamBatch = 500;
+constexpr size_t kStreamBatchBytes = 1 << 20;
 
 grpc::StatusCode CodeToGrpc(Code code) {
   switch (code) {
@@ -54,19 +57,32 @@ grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, Executor& 
   return reactor;
 }
 
-// Sends messages that are all known at the start, then ends the call.
+// The same for a call that is to end early when its client goes or its deadline is over.
+class CancellableReactor : public grpc::ServerUnaryReactor {
+ public:
+  std::stop_token stop() const { return stop_.get_token(); }
+  void OnCancel() override { stop_.request_stop(); }
+  void OnDone() override { delete this; }
+
+ private:
+  std::stop_source stop_;
+};
+
+// Sends the messages of a list, then ends the call.
 template <class Message>
 class ListReactor : public grpc::ServerWriteReactor<Message> {
  public:
-  ListReactor(std::vector<Message> messages, Result<> outcome)
-      : messages_(std::move(messages)), outcome_(std::move(outcome)) {
+  // Once, from any thread.
+  void Begin(std::vector<Message> messages, Result<> outcome) {
+    messages_ = std::move(messages);
+    outcome_ = std::move(outcome);
     WriteNext();
   }
   void OnWriteDone(bool ok) override {
     if (!ok) return this->Finish(grpc::Status::CANCELLED);
     WriteNext();
   }
-  void OnDone() override { delete this; }
+  void OnDone() override { delete this; }  // only after Finish
 
  private:
   void WriteNext() {
@@ -78,22 +94,33 @@ class ListReactor : public grpc::ServerWriteReactor<Message> {
   size_t next_ = 0;
 };
 
-// The streamed form of a list: the same items, a batch a message.
+// The streamed form of a list: the same items, a batch a message. No items: no message.
 template <class Message, class Service, class Request, class Response, class Items, class Add>
-grpc::ServerWriteReactor<Message>* Streamed(Service& service,
+grpc::ServerWriteReactor<Message>* Streamed(Executor& reading, Service& service,
                                             Result<> (Service::*method)(const Request&, Response*),
-                                            const Request& request, Items items, Add add) {
-  Response response;
-  auto outcome = (service.*method)(request, &response);
-  std::vector<Message> messages;
-  if (outcome.ok()) {
+                                            Request request, Items items, Add add) {
+  auto* reactor = new ListReactor<Message>();
+  reading.Post([&service, method, request = std::move(request), items, add, reactor] {
+    Response response;
+    auto outcome = (service.*method)(request, &response);
+    std::vector<Message> messages;
     int count = 0;
+    size_t bytes = 0;
     for (auto& item : *items(response)) {
-      if (count++ % kStreamBatch == 0) messages.emplace_back();
+      const size_t size = item.ByteSizeLong();
+      if (messages.empty() || count == kStreamBatch || bytes + size > kStreamBatchBytes) {
+        messages.emplace_back();
+        count = 0;
+        bytes = 0;
+      }
       *add(messages.back()) = std::move(item);
+      ++count;
+      bytes += size;
     }
-  }
-  return new ListReactor<Message>(std::move(messages), std::move(outcome));
+    if (!outcome.ok()) messages.clear();
+    reactor->Begin(std::move(messages), std::move(outcome));
+  });
+  return reactor;
 }
 
 // Follows the event log for one client. The log's wake-ups reach it through a link, which outlives
@@ -155,95 +182,126 @@ class EventReactor : public grpc::ServerWriteReactor<api::ContainerEventResponse
   bool cancelled_ = false;
 };
 
-#define SKIFF_CRI_UNARY(Method)                                                      \
-  grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context,             \
-                                   const api::Method##Request* request,              \
-                                   api::Method##Response* response) override {       \
-    return Unary(context, blocking_, service_, &Service::Method, request, response); \
+#define SKIFF_CRI_CALL(Method, executor)                                            \
+  grpc::ServerUnaryReactor* Method(grpc::CallbackServerContext* context,            \
+                                   const api::Method##Request* request,             \
+                                   api::Method##Response* response) override {      \
+    return Unary(context, executor, service_, &Service::Method, request, response); \
   }
-#define SKIFF_CRI_STREAM(Method, Of, items, field)                                              \
-  grpc::ServerWriteReactor<api::Method##Response>* Method(                                      \
-      grpc::CallbackServerContext*, const api::Method##Request* request) override {             \
-    api::Of##Request list;                                                                      \
-    *list.mutable_filter() = request->filter();                                                 \
-    return Streamed<api::Method##Response>(                                                     \
-        service_, &Service::Of, list, [](api::Of##Response& r) { return r.mutable_##items(); }, \
-        [](api::Method##Response& m) { return m.add_##field(); });                              \
+// A call that changes something or talks to a supervisor, and may take its time.
+#define SKIFF_CRI_UNARY(Method) SKIFF_CRI_CALL(Method, executors_.blocking)
+// A call that is answered from memory and small files. It has threads of its own, so that calls
+// which hang on a stuck supervisor never keep it waiting.
+#define SKIFF_CRI_READ(Method) SKIFF_CRI_CALL(Method, executors_.reading)
+#define SKIFF_CRI_STREAM(Method, Of, items, field, filter)                              \
+  grpc::ServerWriteReactor<api::Method##Response>* Method(                              \
+      grpc::CallbackServerContext*, const api::Method##Request* request) override {     \
+    return Streamed<api::Method##Response>(                                             \
+        executors_.reading, service_, &Service::Of, filter<api::Of##Request>(*request), \
+        [](api::Of##Response& r) { return r.mutable_##items(); },                       \
+        [](api::Method##Response& m) { return m.add_##field(); });                      \
   }
+
+template <class List, class Request>
+List WithFilter(const Request& request) {
+  List list;
+  if (request.has_filter()) *list.mutable_filter() = request.filter();
+  return list;
+}
+template <class List, class Request>
+List WithoutFilter(const Request&) {
+  return {};
+}
 
 class RuntimeFront final : public api::RuntimeService::CallbackService {
  public:
   using Service = RuntimeService;
-  RuntimeFront(Service& service, Executor& blocking) : service_(service), blocking_(blocking) {}
+  RuntimeFront(Service& service, const CallExecutors& executors)
+      : service_(service), executors_(executors) {}
 
-  SKIFF_CRI_UNARY(Version)
+  SKIFF_CRI_READ(Version)
   SKIFF_CRI_UNARY(RunPodSandbox)
   SKIFF_CRI_UNARY(StopPodSandbox)
   SKIFF_CRI_UNARY(RemovePodSandbox)
-  SKIFF_CRI_UNARY(PodSandboxStatus)
-  SKIFF_CRI_UNARY(ListPodSandbox)
-  SKIFF_CRI_STREAM(StreamPodSandboxes, ListPodSandbox, items, pod_sandboxes)
+  SKIFF_CRI_READ(PodSandboxStatus)
+  SKIFF_CRI_READ(ListPodSandbox)
+  SKIFF_CRI_STREAM(StreamPodSandboxes, ListPodSandbox, items, pod_sandboxes, WithFilter)
   SKIFF_CRI_UNARY(CreateContainer)
   SKIFF_CRI_UNARY(StartContainer)
   SKIFF_CRI_UNARY(StopContainer)
   SKIFF_CRI_UNARY(RemoveContainer)
-  SKIFF_CRI_UNARY(ListContainers)
-  SKIFF_CRI_STREAM(StreamContainers, ListContainers, containers, containers)
-  SKIFF_CRI_UNARY(ContainerStatus)
+  SKIFF_CRI_READ(ListContainers)
+  SKIFF_CRI_STREAM(StreamContainers, ListContainers, containers, containers, WithFilter)
+  SKIFF_CRI_READ(ContainerStatus)
   SKIFF_CRI_UNARY(UpdateContainerResources)
   SKIFF_CRI_UNARY(ReopenContainerLog)
-  SKIFF_CRI_UNARY(ExecSync)
-  SKIFF_CRI_UNARY(Exec)
-  SKIFF_CRI_UNARY(Attach)
-  SKIFF_CRI_UNARY(PortForward)
-  SKIFF_CRI_UNARY(ContainerStats)
-  SKIFF_CRI_UNARY(ListContainerStats)
-  SKIFF_CRI_STREAM(StreamContainerStats, ListContainerStats, stats, container_stats)
-  SKIFF_CRI_UNARY(PodSandboxStats)
-  SKIFF_CRI_UNARY(ListPodSandboxStats)
-  SKIFF_CRI_STREAM(StreamPodSandboxStats, ListPodSandboxStats, stats, pod_sandbox_stats)
+  SKIFF_CRI_READ(Exec)
+  SKIFF_CRI_READ(Attach)
+  SKIFF_CRI_READ(PortForward)
+  SKIFF_CRI_READ(ContainerStats)
+  SKIFF_CRI_READ(ListContainerStats)
+  SKIFF_CRI_STREAM(StreamContainerStats, ListContainerStats, stats, container_stats, WithFilter)
+  SKIFF_CRI_READ(PodSandboxStats)
+  SKIFF_CRI_READ(ListPodSandboxStats)
+  SKIFF_CRI_STREAM(StreamPodSandboxStats, ListPodSandboxStats, stats, pod_sandbox_stats, WithFilter)
   SKIFF_CRI_UNARY(UpdateRuntimeConfig)
-  SKIFF_CRI_UNARY(Status)
+  SKIFF_CRI_READ(Status)
   SKIFF_CRI_UNARY(CheckpointContainer)
-  SKIFF_CRI_UNARY(RuntimeConfig)
+  SKIFF_CRI_READ(ListMetricDescriptors)
+  SKIFF_CRI_READ(ListPodSandboxMetrics)
+  SKIFF_CRI_STREAM(StreamPodSandboxMetrics, ListPodSandboxMetrics, pod_metrics, pod_sandbox_metrics,
+                   WithoutFilter)
+  SKIFF_CRI_READ(RuntimeConfig)
   SKIFF_CRI_UNARY(UpdatePodSandboxResources)
 
   grpc::ServerWriteReactor<api::ContainerEventResponse>* GetContainerEvents(
       grpc::CallbackServerContext*, const api::GetEventsRequest*) override {
-    return new EventReactor(service_.events(), blocking_);
+    return new EventReactor(service_.events(), executors_.reading);
+  }
+  grpc::ServerUnaryReactor* ExecSync(grpc::CallbackServerContext*,
+                                     const api::ExecSyncRequest* request,
+                                     api::ExecSyncResponse* response) override {
+    auto* reactor = new CancellableReactor();
+    executors_.blocking.Post([this, request, response, reactor] {
+      reactor->Finish(ToGrpcStatus(service_.ExecSync(*request, response, reactor->stop())));
+    });
+    return reactor;
   }
 
  private:
   Service& service_;
-  Executor& blocking_;
+  const CallExecutors executors_;
 };
 
 class ImageFront final : public api::ImageService::CallbackService {
  public:
   using Service = ImageService;
-  ImageFront(Service& service, Executor& blocking) : service_(service), blocking_(blocking) {}
+  ImageFront(Service& service, const CallExecutors& executors)
+      : service_(service), executors_(executors) {}
 
-  SKIFF_CRI_UNARY(ListImages)
-  SKIFF_CRI_STREAM(StreamImages, ListImages, images, images)
-  SKIFF_CRI_UNARY(ImageStatus)
+  SKIFF_CRI_READ(ListImages)
+  SKIFF_CRI_STREAM(StreamImages, ListImages, images, images, WithFilter)
+  SKIFF_CRI_READ(ImageStatus)
   SKIFF_CRI_UNARY(PullImage)
   SKIFF_CRI_UNARY(RemoveImage)
-  SKIFF_CRI_UNARY(ImageFsInfo)
+  SKIFF_CRI_READ(ImageFsInfo)
 
  private:
   Service& service_;
-  Executor& blocking_;
+  const CallExecutors executors_;
 };
+#undef SKIFF_CRI_CALL
 #undef SKIFF_CRI_UNARY
+#undef SKIFF_CRI_READ
 #undef SKIFF_CRI_STREAM
 
 class GrpcServerFront : public GrpcFront {
  public:
   GrpcServerFront(RuntimeService& runtime, ImageService& images, runtime::ImageStore& store,
-                  Executor& blocking)
-      : runtime_(runtime, blocking),
-        images_(images, blocking),
-        archives_(MakeArchiveService(store, blocking)) {}
+                  const CallExecutors& executors)
+      : runtime_(runtime, executors),
+        images_(images, executors),
+        archives_(MakeArchiveService(store, executors.blocking)) {}
   ~GrpcServerFront() override { GrpcServerFront::Stop(); }
 
   Result<> Listen(const std::string& socket) {
@@ -296,8 +354,8 @@ grpc::Status ToGrpcStatus(const Result<>& result) {
 Result<std::unique_ptr<GrpcFront>> GrpcFront::Start(const std::string& socket,
                                                     RuntimeService& runtime, ImageService& images,
                                                     runtime::ImageStore& store,
-                                                    Executor& blocking) {
-  auto front = std::make_unique<GrpcServerFront>(runtime, images, store, blocking);
+                                                    const CallExecutors& executors) {
+  auto front = std::make_unique<GrpcServerFront>(runtime, images, store, executors);
   TRY(front->Listen(socket));
   return std::unique_ptr<GrpcFront>(std::move(front));
 }

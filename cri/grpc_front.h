@@ -24,13 +24,20 @@ namespace skiff::cri {
 class ImageService;
 class RuntimeService;
 
+// Where calls run. Two, so that calls that wait for something never hold up those that only read.
+struct CallExecutors {
+  Executor& blocking;
+  Executor& reading;
+};
+
 class GrpcFront {
  public:
-  // socket: a path, made anew with mode 0600; empty: in-process only. blocking, the services and
-  // the store must outlive the front.
+  // socket: a path, made anew with mode 0600; empty: in-process only. The executors, the services
+  // and the store must outlive the front.
   static Result<std::unique_ptr<GrpcFront>> Start(const std::string& socket,
                                                   RuntimeService& runtime, ImageService& images,
-                                                  runtime::ImageStore& store, Executor& blocking);
+                                                  runtime::ImageStore& store,
+                                                  const CallExecutors& executors);
   virtual ~GrpcFront() = default;
   // A channel of this process to the same services.
   virtual std::shared_ptr<grpc::Channel> InProcessChannel() = 0;

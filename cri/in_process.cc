@@ -19,13 +19,6 @@ namespace pb = ::runtime::v1;
     return ToGrpcStatus(service_.Method(request, response));                    \
   }                                                                             \
   SKIFF_ASYNC(Method)
-// A call that the service does not know: the channel answers.
-#define SKIFF_CHANNEL(Method)                                                           \
-  grpc::Status Method(grpc::ClientContext* context, const pb::Method##Request& request, \
-                      pb::Method##Response* response) override {                        \
-    return channel_->Method(context, request, response);                                \
-  }                                                                                     \
-  SKIFF_ASYNC(Method)
 #define SKIFF_ASYNC(Method)                                                                  \
   grpc::ClientAsyncResponseReaderInterface<pb::Method##Response>* Async##Method##Raw(        \
       grpc::ClientContext* context, const pb::Method##Request& request,                      \
@@ -88,8 +81,8 @@ class RuntimeStub : public pb::RuntimeService::StubInterface {
   SKIFF_DIRECT(Status)
   SKIFF_DIRECT(CheckpointContainer)
   SKIFF_STREAM(GetContainerEvents, GetEventsRequest, ContainerEventResponse)
-  SKIFF_CHANNEL(ListMetricDescriptors)
-  SKIFF_CHANNEL(ListPodSandboxMetrics)
+  SKIFF_DIRECT(ListMetricDescriptors)
+  SKIFF_DIRECT(ListPodSandboxMetrics)
   SKIFF_STREAM(StreamPodSandboxMetrics, StreamPodSandboxMetricsRequest,
                StreamPodSandboxMetricsResponse)
   SKIFF_DIRECT(RuntimeConfig)
@@ -117,7 +110,6 @@ class ImageStub : public pb::ImageService::StubInterface {
   std::unique_ptr<pb::ImageService::Stub> channel_;
 };
 #undef SKIFF_DIRECT
-#undef SKIFF_CHANNEL
 #undef SKIFF_ASYNC
 #undef SKIFF_STREAM
 // NOLINTEND

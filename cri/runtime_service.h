@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "base/async/executor.h"
@@ -33,7 +34,8 @@ class RuntimeService {
     std::string state_dir;
     std::string version;
   };
-  explicit RuntimeService(Deps deps) : deps_(std::move(deps)), stats_(*deps_.runtime) {}
+  explicit RuntimeService(Deps deps)
+      : deps_(std::move(deps)), stats_(*deps_.runtime, *deps_.blocking) {}
 
   // Fills the table from the runtime's records; removes what a killed predecessor left half made
   // and what no record names.
@@ -69,7 +71,8 @@ class RuntimeService {
   Result<> CheckpointContainer(const api::CheckpointContainerRequest&,
                                api::CheckpointContainerResponse*);
 
-  Result<> ExecSync(const api::ExecSyncRequest&, api::ExecSyncResponse*);
+  // stop: asked for when nobody waits for the answer any more; all that was started is killed.
+  Result<> ExecSync(const api::ExecSyncRequest&, api::ExecSyncResponse*, std::stop_token stop = {});
   Result<> Exec(const api::ExecRequest&, api::ExecResponse*);
   Result<> Attach(const api::AttachRequest&, api::AttachResponse*);
   Result<> PortForward(const api::PortForwardRequest&, api::PortForwardResponse*);
@@ -80,6 +83,10 @@ class RuntimeService {
   Result<> PodSandboxStats(const api::PodSandboxStatsRequest&, api::PodSandboxStatsResponse*);
   Result<> ListPodSandboxStats(const api::ListPodSandboxStatsRequest&,
                                api::ListPodSandboxStatsResponse*);
+  Result<> ListMetricDescriptors(const api::ListMetricDescriptorsRequest&,
+                                 api::ListMetricDescriptorsResponse*);
+  Result<> ListPodSandboxMetrics(const api::ListPodSandboxMetricsRequest&,
+                                 api::ListPodSandboxMetricsResponse*);
   // Stops and removes everything.
   Result<> RemoveAll();
 

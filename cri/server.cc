@@ -15,6 +15,8 @@ namespace {
 
 // Calls that block at the same time: containers that take their grace to stop, pulls, execs.
 constexpr int kMaxBlockingThreads = 256;
+// Lists, statuses and figures.
+constexpr int kMaxReadingThreads = 8;
 
 }  // namespace
 
@@ -22,6 +24,7 @@ constexpr int kMaxBlockingThreads = 256;
 struct CriServer::Parts {
   ThreadPool timers{"cri-timers", 1};
   ElasticPool blocking{"cri", kMaxBlockingThreads, timers};
+  ElasticPool reading{"cri-read", kMaxReadingThreads, timers};
   Strand exits{blocking};  // keeps exits in their order
 
   // Exits that the runtime reports while it opens wait for the service.
@@ -39,6 +42,7 @@ struct CriServer::Parts {
 
   ~Parts() {
     if (front) front->Stop();
+    reading.Stop();
     blocking.Stop();  // what runs there uses all of the below
     streaming.reset();
     runtime.reset();
@@ -84,8 +88,9 @@ Result<std::unique_ptr<CriServer>> CriServer::Start(CriOptions options) {
   TRY(parts->runtime_service->Recover().With("recovery"));
   parts->ReleaseExits();
   parts->image_service = std::make_unique<ImageService>(*parts->images);
-  parts->front = TRY(GrpcFront::Start(options.socket, *parts->runtime_service,
-                                      *parts->image_service, *parts->images, parts->blocking));
+  parts->front =
+      TRY(GrpcFront::Start(options.socket, *parts->runtime_service, *parts->image_service,
+                           *parts->images, CallExecutors{parts->blocking, parts->reading}));
   parts->upkeep = std::make_unique<NetworkUpkeep>(*options.network, parts->blocking);
   return std::unique_ptr<CriServer>(new CriServer(std::move(parts)));
 }

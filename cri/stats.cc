@@ -1,13 +1,12 @@
 #include "cri/stats.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 
-#include <charconv>
-#include <memory>
-
-#include "base/os/files.h"
+#include "base/net/netns.h"
+#include "base/net/rtnl.h"
+#include "cri/metrics.h"
 #include "cri/render.h"
 
 namespace skiff::cri {
@@ -15,49 +14,59 @@ namespace {
 
 // Two readings closer than this give no rate worth telling.
 constexpr std::chrono::milliseconds kMinCpuInterval{100};
-// How long what a container wrote is remembered, and how many entries are looked at to find out.
-constexpr std::chrono::seconds kDiskLife{30};
-constexpr size_t kMaxDiskEntries = 100'000;
+// The kernel answers from memory; a list must not wait longer for it.
+constexpr std::chrono::seconds kNetlinkPatience{1};
 
-struct DirCloser {
-  void operator()(DIR* directory) const { closedir(directory); }
-};
-
-// Adds up one directory tree, on one file system, up to the bound.
-void AddTree(int parent, const char* name, size_t* entries, uint64_t* bytes, uint64_t* inodes) {
-  UniqueFd fd(openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd.valid()) return;
-  const std::unique_ptr<DIR, DirCloser> directory(fdopendir(fd.get()));
-  if (directory == nullptr) return;
-  const int here = fd.Release();  // the DIR owns it
-  while (const dirent* entry = readdir(directory.get())) {
-    const std::string_view child = entry->d_name;
-    if (child == "." || child == ".." || ++*entries > kMaxDiskEntries) continue;
-    struct stat info {};
-    if (fstatat(here, entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    *bytes += static_cast<uint64_t>(info.st_blocks) * 512;
-    ++*inodes;
-    if (S_ISDIR(info.st_mode)) AddTree(here, entry->d_name, entries, bytes, inodes);
-  }
+// The interfaces of the pod, without its loopback, the one that the network made first. None of a
+// pod with the node's network: its traffic is not told from the node's.
+std::vector<net::Link> PodLinks(const Sandbox& sandbox) {
+  std::vector<net::Link> links;
+  const std::string path = sandbox.view().netns_path;
+  if (!sandbox.has_network || path.empty()) return links;
+  const auto netns = net::Netns::Open(path);
+  if (!netns.ok()) return links;  // stopped meanwhile
+  auto rtnl = net::Rtnl::OpenIn(*netns, kNetlinkPatience);
+  if (!rtnl.ok()) return links;
+  links = rtnl->ListLinks().value_or({});
+  std::erase_if(links, [](const net::Link& link) { return link.name == "lo"; });
+  return links;
 }
 
-uint64_t ReadCounter(const std::string& interface, const char* counter) {
-  const auto text = ReadFile("/sys/class/net/" + interface + "/statistics/" + counter, 64);
-  uint64_t value = 0;
-  if (text.ok()) std::from_chars(text->data(), text->data() + text->size(), value);
-  return value;
-}
-
-// The node's end of the pair sees the pod's traffic the other way round.
-void FillNetwork(const SandboxView& view, api::NetworkUsage* usage) {
+void FillNetwork(const std::vector<net::Link>& links, api::NetworkUsage* usage) {
   usage->set_timestamp(Nanoseconds(Clock::Real().WallNow()));
-  api::NetworkInterfaceUsage* pod = usage->mutable_default_interface();
-  pod->set_name("eth0");
-  pod->mutable_rx_bytes()->set_value(ReadCounter(view.host_interface, "tx_bytes"));
-  pod->mutable_rx_errors()->set_value(ReadCounter(view.host_interface, "tx_errors"));
-  pod->mutable_tx_bytes()->set_value(ReadCounter(view.host_interface, "rx_bytes"));
-  pod->mutable_tx_errors()->set_value(ReadCounter(view.host_interface, "rx_errors"));
-  *usage->add_interfaces() = *pod;
+  for (const net::Link& link : links) {
+    api::NetworkInterfaceUsage* interface = usage->add_interfaces();
+    interface->set_name(link.name);
+    interface->mutable_rx_bytes()->set_value(link.counters.rx_bytes);
+    interface->mutable_rx_errors()->set_value(link.counters.rx_errors);
+    interface->mutable_tx_bytes()->set_value(link.counters.tx_bytes);
+    interface->mutable_tx_errors()->set_value(link.counters.tx_errors);
+  }
+  *usage->mutable_default_interface() = usage->interfaces(0);
+}
+
+void FillPressure(const runtime::Pressure::Share& share, api::PsiData* data) {
+  data->set_total(share.total_us * 1000);  // CRI counts nanoseconds
+  data->set_avg10(share.avg10);
+  data->set_avg60(share.avg60);
+  data->set_avg300(share.avg300);
+}
+
+template <class Usage>
+void FillPressure(const std::optional<runtime::Pressure>& pressure, Usage* usage) {
+  if (!pressure) return;
+  FillPressure(pressure->some, usage->mutable_psi()->mutable_some());
+  FillPressure(pressure->full, usage->mutable_psi()->mutable_full());
+}
+
+std::optional<FileSystemFigures> ReadFileSystem(const std::string& directory) {
+  struct stat info {};
+  struct statvfs figures {};
+  if (stat(directory.c_str(), &info) != 0 || statvfs(directory.c_str(), &figures) != 0) return {};
+  return FileSystemFigures{.device = BlockDeviceName(major(info.st_dev), minor(info.st_dev)),
+                           .size_bytes = figures.f_blocks * figures.f_frsize,
+                           .inodes = figures.f_files,
+                           .inodes_free = figures.f_ffree};
 }
 
 void SetIf(const std::optional<uint64_t>& value, api::UInt64Value* field) {
@@ -89,6 +98,7 @@ void StatsReader::FillCgroup(const std::string& id, const runtime::CgroupStats& 
     cpu->set_timestamp(time);
     cpu->mutable_usage_core_nano_seconds()->set_value(*read.cpu_usage_nanos);
     cpu->mutable_usage_nano_cores()->set_value(NanoCores(id, read.time, *read.cpu_usage_nanos));
+    FillPressure(read.cpu_pressure, cpu);
   }
   if (read.memory_usage_bytes) {
     api::MemoryUsage* memory = stats->mutable_memory();
@@ -101,28 +111,21 @@ void StatsReader::FillCgroup(const std::string& id, const runtime::CgroupStats& 
     }
     SetIf(read.page_faults, memory->mutable_page_faults());
     SetIf(read.major_page_faults, memory->mutable_major_page_faults());
+    FillPressure(read.memory_pressure, memory);
+  }
+  if (read.io_pressure) {
+    stats->mutable_io()->set_timestamp(time);
+    FillPressure(read.io_pressure, stats->mutable_io());
   }
 }
 
 void StatsReader::FillWritableLayer(const Container& container, api::FilesystemUsage* usage) {
-  const SteadyTime now = Clock::Real().Now();
-  DiskSample sample;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto it = disk_.find(container.id);
-    if (it != disk_.end()) sample = it->second;
-  }
-  if (sample.time == SteadyTime() || now - sample.time > kDiskLife) {
-    sample = {now, 0, 0};
-    size_t entries = 0;
-    AddTree(AT_FDCWD, container.writable_dir.c_str(), &entries, &sample.bytes, &sample.inodes);
-    const std::lock_guard lock(mutex_);
-    disk_[container.id] = sample;
-  }
-  usage->set_timestamp(Nanoseconds(Clock::Real().WallNow()));
+  const DiskUsage::Figures figures = disk_.Read(container.id, container.writable_dir);
+  usage->set_timestamp(
+      Nanoseconds(figures.measured == WallTime() ? Clock::Real().WallNow() : figures.measured));
   usage->mutable_fs_id()->set_mountpoint(container.writable_dir);
-  usage->mutable_used_bytes()->set_value(sample.bytes);
-  usage->mutable_inodes_used()->set_value(sample.inodes);
+  usage->mutable_used_bytes()->set_value(figures.bytes);
+  usage->mutable_inodes_used()->set_value(figures.inodes);
 }
 
 api::ContainerStats StatsReader::ReadContainer(const Container& container) {
@@ -137,6 +140,9 @@ api::ContainerStats StatsReader::ReadContainer(const Container& container) {
     if (read->swap_usage_bytes) {
       stats.mutable_swap()->set_timestamp(Nanoseconds(read->time));
       SetIf(read->swap_usage_bytes, stats.mutable_swap()->mutable_swap_usage_bytes());
+      if (read->swap_available_bytes) {
+        SetIf(read->swap_available_bytes, stats.mutable_swap()->mutable_swap_available_bytes());
+      }
     }
   }
   FillWritableLayer(container, stats.mutable_writable_layer());
@@ -146,7 +152,6 @@ api::ContainerStats StatsReader::ReadContainer(const Container& container) {
 api::PodSandboxStats StatsReader::ReadSandbox(const Sandbox& sandbox,
                                               const std::vector<ContainerPtr>& containers) {
   const api::PodSandboxConfig& config = sandbox.request.config();
-  const SandboxView view = sandbox.view();
   api::PodSandboxStats stats;
   api::PodSandboxAttributes* attributes = stats.mutable_attributes();
   attributes->set_id(sandbox.id);
@@ -161,17 +166,57 @@ api::PodSandboxStats StatsReader::ReadSandbox(const Sandbox& sandbox,
       SetIf(read->pids, pod->mutable_process()->mutable_process_count());
     }
   }
-  if (!view.host_interface.empty()) FillNetwork(view, pod->mutable_network());
+  const std::vector<net::Link> links = PodLinks(sandbox);
+  if (!links.empty()) FillNetwork(links, pod->mutable_network());
   for (const ContainerPtr& container : containers) {
     *pod->add_containers() = ReadContainer(*container);
   }
   return stats;
 }
 
+api::PodSandboxMetrics StatsReader::ReadMetrics(const Sandbox& sandbox,
+                                                const std::vector<ContainerPtr>& containers) {
+  const api::PodSandboxMetadata& metadata = sandbox.request.config().metadata();
+  const SandboxView view = sandbox.view();
+  api::PodSandboxMetrics metrics;
+  metrics.set_pod_sandbox_id(sandbox.id);
+  MetricSource pod;
+  pod.pod = metadata.name();
+  pod.name_space = metadata.namespace_();
+  pod.now = Clock::Real().WallNow();
+  MetricSource shared = pod;
+  pod.is_pod = true;
+  pod.id = sandbox.id;
+  pod.cgroup_path = view.cgroup_path;
+  pod.started = view.created;
+  pod.links = PodLinks(sandbox);
+  if (auto usage = runtime_.SandboxMetrics(sandbox.id); usage.ok()) pod.usage = *std::move(usage);
+  *metrics.mutable_metrics() = RenderMetrics(pod);
+  for (const ContainerPtr& container : containers) {
+    const ContainerView seen = container->view();
+    auto usage = runtime_.ContainerMetrics(container->id);
+    if (seen.state != runtime::ContainerState::kRunning || !usage.ok()) continue;
+    MetricSource source = shared;
+    source.cgroup_path = seen.cgroup_path;
+    source.id = container->id;
+    source.image = container->fixed.image().image();
+    source.container = container->fixed.metadata().name();
+    source.started = seen.started;
+    source.usage = *std::move(usage);
+    source.resources = seen.resources;
+    source.disk = disk_.Read(container->id, container->writable_dir);
+    source.file_system = ReadFileSystem(container->writable_dir);
+    api::ContainerMetrics* of_container = metrics.add_container_metrics();
+    of_container->set_container_id(container->id);
+    *of_container->mutable_metrics() = RenderMetrics(source);
+  }
+  return metrics;
+}
+
 void StatsReader::Forget(const std::string& id) {
+  disk_.Forget(id);
   const std::lock_guard lock(mutex_);
   cpu_.erase(id);
-  disk_.erase(id);
 }
 
 }  // namespace skiff::cri

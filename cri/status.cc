@@ -1,6 +1,7 @@
 // Version, status, configuration and statistics: the calls of RuntimeService that change no pod.
 #include <nlohmann/json.hpp>
 
+#include "cri/metrics.h"
 #include "cri/render.h"
 #include "cri/runtime_service.h"
 
@@ -105,6 +106,20 @@ Result<> RuntimeService::ListPodSandboxStats(const api::ListPodSandboxStatsReque
       continue;
     }
     *response->add_stats() = stats_.ReadSandbox(*sandbox, table_.ContainersOf(sandbox->id));
+  }
+  return {};
+}
+
+Result<> RuntimeService::ListMetricDescriptors(const api::ListMetricDescriptorsRequest&,
+                                               api::ListMetricDescriptorsResponse* response) {
+  *response->mutable_descriptors() = MetricDescriptors();
+  return {};
+}
+
+Result<> RuntimeService::ListPodSandboxMetrics(const api::ListPodSandboxMetricsRequest&,
+                                               api::ListPodSandboxMetricsResponse* response) {
+  for (const SandboxPtr& sandbox : table_.Sandboxes()) {
+    *response->add_pod_metrics() = stats_.ReadMetrics(*sandbox, table_.ContainersOf(sandbox->id));
   }
   return {};
 }

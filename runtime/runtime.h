@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "base/os/unique_fd.h"
 #include "base/result.h"
 #include "runtime/spec.h"
+#include "runtime/usage.h"
 
 namespace skiff::runtime {
 
@@ -81,20 +83,6 @@ struct ExitEvent {
   ContainerExit exit;
 };
 
-// What the cgroup files say; a value whose controller is missing stays unset.
-struct CgroupStats {
-  WallTime time;
-  std::optional<uint64_t> cpu_usage_nanos;
-  std::optional<uint64_t> memory_usage_bytes;
-  std::optional<uint64_t> memory_working_set_bytes;  // usage less inactive file cache
-  std::optional<uint64_t> memory_rss_bytes;
-  std::optional<uint64_t> memory_available_bytes;  // limit less working set; unset: no limit
-  std::optional<uint64_t> page_faults;
-  std::optional<uint64_t> major_page_faults;
-  std::optional<uint64_t> swap_usage_bytes;
-  std::optional<uint64_t> pids;
-};
-
 // Descriptors for a process's standard streams; an invalid one is /dev/null (exec) or not wanted
 // (attach).
 struct Stdio {
@@ -125,6 +113,12 @@ struct ExecOutput {
   std::string out;
   std::string err;
   bool truncated = false;  // an output was longer than the limit; the rest is thrown away
+};
+
+struct ExecLimits {
+  std::chrono::milliseconds timeout{0};  // 0: none
+  size_t limit_bytes = 16 << 20;         // of each stream
+  std::stop_token stop = {};
 };
 
 class Runtime {
@@ -167,10 +161,10 @@ class Runtime {
   // Starts a process in a running container. The descriptors are given to the process itself (with
   // a terminal they are not used).
   virtual Result<std::unique_ptr<ExecProcess>> Exec(const ExecSpec& spec, Stdio stdio) = 0;
-  // Runs a command and collects its output, at most limit_bytes of each stream. After the timeout
-  // (0: none) all that it started is killed: DeadlineExceeded.
-  virtual Result<ExecOutput> ExecSync(const ExecSpec& spec, std::chrono::milliseconds timeout,
-                                      size_t limit_bytes = 16 << 20) = 0;
+  // Runs a command and collects its output. At the end of the time, or when it is to stop, all that
+  // it started is killed: DeadlineExceeded, Cancelled. What outlives the command itself lives on,
+  // and its output is waited for only a moment.
+  virtual Result<ExecOutput> ExecSync(const ExecSpec& spec, const ExecLimits& limits) = 0;
   // Connects a client to the container's streams: the supervisor copies output to out and err and
   // reads in until its end. It closes the descriptors when the container ends; the client leaves
   // by closing its ends. With a terminal all output goes to out.
@@ -190,6 +184,9 @@ class Runtime {
   // Read from the cgroup files on demand. NotFound for unknown ids.
   virtual Result<CgroupStats> ContainerStats(const std::string& id) const = 0;
   virtual Result<CgroupStats> SandboxStats(const std::string& id) const = 0;
+  // All that can be told, which reads some twenty files and the /proc of the container's processes.
+  virtual Result<CgroupMetrics> ContainerMetrics(const std::string& id) const = 0;
+  virtual Result<CgroupMetrics> SandboxMetrics(const std::string& id) const = 0;
 
   // Whether cgroup v2 carries the controllers (else v1, perhaps hybrid).
   virtual bool cgroup_v2() const = 0;

@@ -45,9 +45,9 @@ Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root) {
   for (QosClass qos : {QosClass::kBestEffort, QosClass::kBurstable, QosClass::kGuaranteed}) {
     std::string group = QosCgroup(qos, node);
     for (const std::string& child : cgroups->Children(group)) {
-      if (child.starts_with("pod")) cgroups->RemoveIfEmpty(group + "/" + child);
+      if (child.starts_with("pod")) (void)cgroups->RemoveIfEmpty(group + "/" + child);
     }
-    cgroups->RemoveIfEmpty(group);
+    (void)cgroups->RemoveIfEmpty(group);
   }
   return {};
 }

@@ -33,6 +33,19 @@ bool ParseAttributes(nlmsghdr* header, int header_size, std::array<nlattr*, N>& 
   return nlmsg_parse(header, header_size, attributes.data(), static_cast<int>(N) - 1, nullptr) == 0;
 }
 
+LinkCounters ParseCounters(const void* bytes) {
+  rtnl_link_stats64 stats;  // copied: in the message it is aligned to four bytes only
+  memcpy(&stats, bytes, sizeof stats);
+  return {.rx_bytes = stats.rx_bytes,
+          .rx_packets = stats.rx_packets,
+          .rx_errors = stats.rx_errors,
+          .rx_dropped = stats.rx_dropped,
+          .tx_bytes = stats.tx_bytes,
+          .tx_packets = stats.tx_packets,
+          .tx_errors = stats.tx_errors,
+          .tx_dropped = stats.tx_dropped};
+}
+
 std::optional<Link> ParseLink(nlmsghdr* header) {
   std::array<nlattr*, IFLA_MAX + 1> attributes{};
   if (header->nlmsg_type != RTM_NEWLINK ||
@@ -48,6 +61,10 @@ std::optional<Link> ParseLink(nlmsghdr* header) {
   if (nlattr* master = attributes[IFLA_MASTER]) link.master = static_cast<int>(nla_get_u32(master));
   if (const void* mac = AttributeData(attributes[IFLA_ADDRESS], 6)) {
     link.mac = MacText(static_cast<const uint8_t*>(mac));
+  }
+  if (nlattr* stats = attributes[IFLA_STATS64];
+      stats != nullptr && nla_len(stats) >= static_cast<int>(sizeof(rtnl_link_stats64))) {
+    link.counters = ParseCounters(nla_data(stats));
   }
   if (nlattr* info_attribute = attributes[IFLA_LINKINFO]) {
     std::array<nlattr*, IFLA_INFO_MAX + 1> nested{};

@@ -19,6 +19,18 @@
 
 namespace skiff::net {
 
+// Since the device was made; packets that were dropped are not among the others.
+struct LinkCounters {
+  uint64_t rx_bytes = 0;
+  uint64_t rx_packets = 0;
+  uint64_t rx_errors = 0;
+  uint64_t rx_dropped = 0;
+  uint64_t tx_bytes = 0;
+  uint64_t tx_packets = 0;
+  uint64_t tx_errors = 0;
+  uint64_t tx_dropped = 0;
+};
+
 struct Link {
   int index = 0;
   std::string name;
@@ -27,6 +39,7 @@ struct Link {
   uint32_t mtu = 0;
   int master = 0;  // index of the bridge it is a port of, or 0
   bool up = false;
+  LinkCounters counters;
 };
 
 struct LinkAddress {

@@ -102,8 +102,8 @@ class FakeRuntime : public runtime::Runtime {
                                                      runtime::Stdio) override {
     return Error(Code::kUnimplemented, "fake");
   }
-  Result<runtime::ExecOutput> ExecSync(const runtime::ExecSpec& spec, std::chrono::milliseconds,
-                                       size_t) override {
+  Result<runtime::ExecOutput> ExecSync(const runtime::ExecSpec& spec,
+                                       const runtime::ExecLimits&) override {
     if (spec.argv[0] == "hang") return Error(Code::kDeadlineExceeded, "hang: timed out");
     runtime::ExecOutput output;
     output.out = spec.argv[0];
@@ -154,6 +154,14 @@ class FakeRuntime : public runtime::Runtime {
     return stats;
   }
   Result<runtime::CgroupStats> SandboxStats(const std::string& id) const override {
+    return Error(Code::kNotFound, id);
+  }
+  Result<runtime::CgroupMetrics> ContainerMetrics(const std::string& id) const override {
+    runtime::CgroupMetrics metrics;
+    metrics.stats = TRY(ContainerStats(id));
+    return metrics;
+  }
+  Result<runtime::CgroupMetrics> SandboxMetrics(const std::string& id) const override {
     return Error(Code::kNotFound, id);
   }
   bool cgroup_v2() const override { return true; }

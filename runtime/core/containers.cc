@@ -289,6 +289,11 @@ Result<CgroupStats> RuntimeImpl::ContainerStats(const std::string& id) const {
   return cgroups_->Stats(container->record.cgroup_path);
 }
 
+Result<CgroupMetrics> RuntimeImpl::ContainerMetrics(const std::string& id) const {
+  ContainerPtr container = TRY(NeedContainer(id));
+  return cgroups_->Metrics(container->record.cgroup_path);
+}
+
 Result<RuntimeImpl::ContainerPtr> RuntimeImpl::NeedContainer(const std::string& id) const {
   std::lock_guard lock(mutex_);
   auto found = containers_.find(id);

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/os/files.h"
 #include "runtime/linux/kill.h"
@@ -47,20 +48,42 @@ int MillisecondsUntil(Deadline deadline) {
   return static_cast<int>(std::max<int64_t>(left.count(), 0));
 }
 
-// Reads both outputs until both have ended, or the process has and kDrainTime is over. False past
-// the deadline.
+Result<UniqueFd> MakeEventFd() {
+  UniqueFd event(::eventfd(0, EFD_CLOEXEC));
+  if (!event) return Error::Sys(errno, "eventfd");
+  return event;
+}
+
+void Raise(const UniqueFd& event) {
+  uint64_t one = 1;
+  CHECK(::write(event.get(), &one, sizeof one) == sizeof one);
+}
+
+enum class Collected : uint8_t { kAll, kLate, kStopped };
+
+// Reads both outputs until both have ended, or the process has and kDrainTime is over; or until the
+// deadline, or until it is stopped.
 class OutputCollector {
  public:
-  OutputCollector(int out, int err, int exited, size_t limit, ExecOutput& output)
-      : fds_{{out, POLLIN, 0}, {err, POLLIN, 0}, {exited, POLLIN, 0}},
+  struct Events {
+    int exited;
+    int stopped;
+  };
+  OutputCollector(int out, int err, Events events, size_t limit, ExecOutput& output)
+      : fds_{{out, POLLIN, 0},
+             {err, POLLIN, 0},
+             {events.exited, POLLIN, 0},
+             {events.stopped, POLLIN, 0}},
         limit_(limit),
         output_(output) {}
 
-  Result<bool> Run(Deadline deadline) {
+  Result<Collected> Run(Deadline deadline) {
     while (fds_[0].fd >= 0 || fds_[1].fd >= 0 || fds_[2].fd >= 0) {
-      int ready = ::poll(fds_, 3, MillisecondsUntil(deadline));
+      int ready = ::poll(fds_, 4, MillisecondsUntil(deadline));
       if (ready < 0 && errno != EINTR) return Error::Sys(errno, "poll");
-      if (ready == 0) return draining_;
+      if (ready < 0) continue;
+      if (ready == 0) return draining_ ? Collected::kAll : Collected::kLate;
+      if (fds_[3].revents != 0) return Collected::kStopped;
       if (fds_[0].revents != 0) Read(fds_[0], output_.out);
       if (fds_[1].revents != 0) Read(fds_[1], output_.err);
       if (fds_[2].revents != 0) {
@@ -69,7 +92,7 @@ class OutputCollector {
         deadline = std::chrono::steady_clock::now() + kDrainTime;
       }
     }
-    return true;
+    return Collected::kAll;
   }
 
  private:
@@ -86,7 +109,7 @@ class OutputCollector {
     output_.truncated = output_.truncated || static_cast<size_t>(got) > room;
   }
 
-  pollfd fds_[3];
+  pollfd fds_[4];
   const size_t limit_;
   ExecOutput& output_;
   bool draining_ = false;
@@ -170,7 +193,7 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
   }
   const ContainerRecord& record = container->record;
   std::string cgroup = record.cgroup_path + "/exec-" + std::to_string(number);
-  auto exec = std::make_shared<RunningExec>(*cgroups_, record.spec.sandbox_id, cgroup);
+  auto exec = std::make_shared<RunningExec>(*cgroups_, cgroup);
 
   LaunchSpec launch = TRY(MakeLaunchSpec(record.spec, record.cgroup_path));
   launch.kind = LaunchKind::kExec;
@@ -180,7 +203,7 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
   for (const std::string& file : leaf.tasks) launch.cgroup_task_files.push_back(file);
   {
     std::lock_guard lock(mutex_);
-    execs_[number] = exec;
+    execs_[number] = {exec, container, cgroup};
   }
   auto start = [&]() -> Result<Message> {
     UniqueFd sealed = TRY(SealBytes("skiff-launch", Encode(launch)));
@@ -212,17 +235,25 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
 }
 
 void RuntimeImpl::OnExecExited(const ExecExited& event) {
-  std::shared_ptr<RunningExec> exec;
+  ExecEntry ended;
+  std::vector<std::string> empty;
   {
     std::lock_guard lock(mutex_);
     auto found = execs_.find(event.exec);
     if (found == execs_.end()) return;
-    exec = found->second.lock();
+    ended = std::move(found->second);
     execs_.erase(found);
+    empty = std::exchange(ended.container->lingering_execs, {});
   }
-  if (!exec) return;
-  cgroups_->RemoveIfEmpty(exec->cgroup());
-  exec->End(event.exit.ToExit());
+  // With those of earlier execs, whose last process may have ended meanwhile.
+  empty.push_back(ended.cgroup);
+  std::erase_if(empty, [&](const std::string& cgroup) { return cgroups_->RemoveIfEmpty(cgroup); });
+  if (!empty.empty()) {
+    std::lock_guard lock(mutex_);
+    auto& lingering = ended.container->lingering_execs;
+    lingering.insert(lingering.end(), empty.begin(), empty.end());
+  }
+  if (std::shared_ptr<RunningExec> exec = ended.handle.lock()) exec->End(event.exit.ToExit());
 }
 
 void RuntimeImpl::FailExecs(const std::string& sandbox_id) {
@@ -230,9 +261,9 @@ void RuntimeImpl::FailExecs(const std::string& sandbox_id) {
   {
     std::lock_guard lock(mutex_);
     std::erase_if(execs_, [&](const auto& item) {
-      std::shared_ptr<RunningExec> exec = item.second.lock();
-      if (exec && exec->sandbox_id() != sandbox_id) return false;
-      if (exec) lost.push_back(std::move(exec));
+      const ExecEntry& entry = item.second;
+      if (entry.container->record.spec.sandbox_id != sandbox_id) return false;
+      if (auto exec = entry.handle.lock()) lost.push_back(std::move(exec));
       return true;
     });
   }
@@ -241,30 +272,31 @@ void RuntimeImpl::FailExecs(const std::string& sandbox_id) {
   }
 }
 
-Result<ExecOutput> RuntimeImpl::ExecSync(const ExecSpec& spec, std::chrono::milliseconds timeout,
-                                         size_t limit_bytes) {
+Result<ExecOutput> RuntimeImpl::ExecSync(const ExecSpec& spec, const ExecLimits& limits) {
   Deadline deadline;
-  if (timeout.count() > 0) deadline = std::chrono::steady_clock::now() + timeout;
+  if (limits.timeout.count() > 0) deadline = std::chrono::steady_clock::now() + limits.timeout;
   Pipe out = TRY(MakePipe());
   Pipe err = TRY(MakePipe());
-  auto exited = std::make_shared<UniqueFd>(::eventfd(0, EFD_CLOEXEC));
-  if (!exited->valid()) return Error::Sys(errno, "eventfd");
+  auto exited = std::make_shared<UniqueFd>(TRY(MakeEventFd()));
+  const UniqueFd stopped = TRY(MakeEventFd());
   auto process =
       TRY(Exec(spec, {.out = std::move(out.write_end), .err = std::move(err.write_end)}));
-  process->OnExit([exited](const ContainerExit&) {
-    uint64_t one = 1;
-    CHECK(::write(exited->get(), &one, sizeof one) == sizeof one);
-  });
+  process->OnExit([exited](const ContainerExit&) { Raise(*exited); });
+  const std::stop_callback on_stop(limits.stop, [&stopped] { Raise(stopped); });
   ExecOutput output;
-  OutputCollector collector(out.read_end.get(), err.read_end.get(), exited->get(), limit_bytes,
+  OutputCollector collector(out.read_end.get(), err.read_end.get(),
+                            {.exited = exited->get(), .stopped = stopped.get()}, limits.limit_bytes,
                             output);
-  Result<bool> in_time = collector.Run(deadline);
-  if (!in_time.ok() || !*in_time) TRY(process->Kill());
-  TRY(std::move(in_time).With("exec"));
-  if (!*in_time) {
+  Result<Collected> collected = collector.Run(deadline);
+  if (!collected.ok() || *collected != Collected::kAll) TRY(process->Kill());
+  TRY(std::move(collected).With("exec"));
+  if (*collected != Collected::kAll) {
     (void)process->Wait(kShimPatience);  // so that its cgroup is gone when we say so
+    if (*collected == Collected::kStopped) {
+      return Error(Code::kCancelled, "nobody waits for the command any more");
+    }
     return Error(Code::kDeadlineExceeded,
-                 "command timed out after " + std::to_string(timeout.count()) + " ms");
+                 "command timed out after " + std::to_string(limits.timeout.count()) + " ms");
   }
   output.status = TRY(process->Wait(kShimPatience)).status;
   return output;

@@ -14,11 +14,9 @@ namespace skiff::runtime {
 // Shared by the handle that the caller has and the runtime's table; thread-safe.
 class RunningExec {
  public:
-  RunningExec(const Cgroups& cgroups, std::string sandbox_id, std::string cgroup)
-      : sandbox_id_(std::move(sandbox_id)), cgroup_(std::move(cgroup)), cgroups_(cgroups) {}
+  RunningExec(const Cgroups& cgroups, std::string cgroup)
+      : cgroup_(std::move(cgroup)), cgroups_(cgroups) {}
 
-  const std::string& sandbox_id() const { return sandbox_id_; }
-  const std::string& cgroup() const { return cgroup_; }
   void SetTerminal(UniqueFd terminal);
   void End(const ContainerExit& exit);
 
@@ -29,7 +27,6 @@ class RunningExec {
   Result<> Kill();
 
  private:
-  const std::string sandbox_id_;
   const std::string cgroup_;
   const Cgroups& cgroups_;
   std::mutex mutex_;

@@ -40,6 +40,8 @@ struct ContainerEntry {
   ResolvedUser user;
   std::optional<WallTime> started;
   std::optional<ContainerExit> exit;
+  // Cgroups of execs that have ended and left processes behind.
+  std::vector<std::string> lingering_execs;
 };
 
 class RuntimeImpl final : public Runtime {
@@ -59,8 +61,7 @@ class RuntimeImpl final : public Runtime {
   Result<> StopContainer(const std::string& id, std::chrono::milliseconds timeout) override;
   Result<> RemoveContainer(const std::string& id) override;
   Result<std::unique_ptr<ExecProcess>> Exec(const ExecSpec& spec, Stdio stdio) override;
-  Result<ExecOutput> ExecSync(const ExecSpec& spec, std::chrono::milliseconds timeout,
-                              size_t limit_bytes) override;
+  Result<ExecOutput> ExecSync(const ExecSpec& spec, const ExecLimits& limits) override;
   Result<> Attach(const std::string& id, Stdio stdio) override;
   Result<> ResizeTerminal(const std::string& id, uint16_t rows, uint16_t columns) override;
   Result<> ReopenLog(const std::string& id) override;
@@ -72,6 +73,8 @@ class RuntimeImpl final : public Runtime {
   std::vector<ContainerStatus> Containers() const override;
   Result<CgroupStats> ContainerStats(const std::string& id) const override;
   Result<CgroupStats> SandboxStats(const std::string& id) const override;
+  Result<CgroupMetrics> ContainerMetrics(const std::string& id) const override;
+  Result<CgroupMetrics> SandboxMetrics(const std::string& id) const override;
   bool cgroup_v2() const override { return cgroups_->v2(); }
   std::vector<std::string> Degradations() const override { return cgroups_->Degradations(); }
 
@@ -79,6 +82,12 @@ class RuntimeImpl final : public Runtime {
   friend class RunningExec;
   using SandboxPtr = std::shared_ptr<SandboxEntry>;
   using ContainerPtr = std::shared_ptr<ContainerEntry>;
+
+  struct ExecEntry {
+    std::weak_ptr<RunningExec> handle;
+    ContainerPtr container;
+    std::string cgroup;
+  };
 
   // open.cc: adoption of what an earlier daemon left.
   Result<> LockStateDirectory();
@@ -142,7 +151,7 @@ class RuntimeImpl final : public Runtime {
   std::map<std::string, SandboxPtr> sandboxes_;
   std::map<std::string, ContainerPtr> containers_;
   uint32_t last_exec_ = 0;
-  std::map<uint32_t, std::weak_ptr<RunningExec>> execs_;
+  std::map<uint32_t, ExecEntry> execs_;
 };
 
 }  // namespace skiff::runtime

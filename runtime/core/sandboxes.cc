@@ -38,7 +38,7 @@ bool RuntimeImpl::MakesCgroupParent(const std::string& path) const {
 // Whatever of a sandbox's cgroups is ours.
 Result<> RuntimeImpl::RemoveSandboxCgroups(const SandboxRecord& record) {
   TRY(cgroups_->Remove(record.owns_cgroup ? record.cgroup_path : record.pause_cgroup));
-  if (record.made_cgroup_parent) cgroups_->RemoveIfEmpty(record.cgroup_path);
+  if (record.made_cgroup_parent) (void)cgroups_->RemoveIfEmpty(record.cgroup_path);
   return {};
 }
 
@@ -268,6 +268,11 @@ std::vector<SandboxStatus> RuntimeImpl::Sandboxes() const {
 Result<CgroupStats> RuntimeImpl::SandboxStats(const std::string& id) const {
   SandboxPtr sandbox = TRY(NeedSandbox(id));
   return cgroups_->Stats(sandbox->record.cgroup_path);
+}
+
+Result<CgroupMetrics> RuntimeImpl::SandboxMetrics(const std::string& id) const {
+  SandboxPtr sandbox = TRY(NeedSandbox(id));
+  return cgroups_->Metrics(sandbox->record.cgroup_path);
 }
 
 Result<RuntimeImpl::SandboxPtr> RuntimeImpl::NeedSandbox(const std::string& id) const {

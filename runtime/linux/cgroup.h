@@ -56,10 +56,11 @@ class Cgroups {
   virtual Result<> Update(const std::string& path, const ResourceSpec& limits) = 0;
   virtual CgroupFiles Files(const std::string& path) const = 0;
   virtual Result<CgroupStats> Stats(const std::string& path) const = 0;
+  virtual Result<CgroupMetrics> Metrics(const std::string& path) const = 0;
   // Kills what is in it, waits for its end and removes it with those below. Gone is a success.
   virtual Result<> Remove(const std::string& path) = 0;
-  // Removes it where no process is in it; else leaves it.
-  virtual void RemoveIfEmpty(const std::string& path) = 0;
+  // Removes it where no process is in it; else leaves it. Whether it is gone.
+  virtual bool RemoveIfEmpty(const std::string& path) = 0;
   // Whether it is there, in any hierarchy.
   virtual bool Exists(const std::string& path) const = 0;
   // Names of the cgroups directly below.

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,17 @@ Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::str
 // One number, or the one behind a key, of a control file.
 std::optional<uint64_t> ReadCgroupNumber(const std::string& file);
 std::map<std::string, uint64_t> ReadCgroupKeys(const std::string& file);
+
+// A file of pressure stall information; nothing where the kernel keeps none (ENOENT, EOPNOTSUPP).
+std::optional<Pressure> ReadPressure(const std::string& file);
+std::optional<Pressure> ParsePressure(std::string_view text);
+// io.stat of v2: "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0".
+std::vector<BlockDeviceUsage> ParseIoStat(std::string_view text);
+// hugetlb.<size>.<usage> and .<peak> of a cgroup, for each size that it has files for.
+std::vector<HugepageUsage> ReadHugepages(const std::string& directory, const char* usage,
+                                         const char* peak);
+// The processes of a cgroup.procs file; at most so many are looked at that it takes milliseconds.
+std::optional<ProcessUsage> ReadProcessUsage(const std::string& members);
 
 // rmdir of a directory and those below, which must be empty of processes soon: EBUSY is waited
 // for, by cgroup.events where the hierarchy has it.

@@ -25,6 +25,9 @@ constexpr WantedController kWantedV1[] = {
     {"hugetlb", "huge page limits have no effect"},
 };
 
+// "No limit" is the largest multiple of the page size.
+constexpr uint64_t kUnlimited = uint64_t{1} << 62;
+
 class CgroupsV1 : public Cgroups {
  public:
   explicit CgroupsV1(CgroupMounts mounts) : mounts_(std::move(mounts)) {
@@ -119,7 +122,26 @@ class CgroupsV1 : public Cgroups {
       stats.pids = ReadCgroupNumber(Directory("pids", path) + "/pids.current");
     }
     if (Has("memory")) AddMemory(Directory("memory", path), stats);
+    AddPressure(path, stats);
     return stats;
+  }
+
+  Result<CgroupMetrics> Metrics(const std::string& path) const override {
+    CgroupMetrics metrics;
+    metrics.stats = TRY(Stats(path));
+    AddCpuMetrics(path, metrics);
+    if (Has("memory")) AddMemoryMetrics(Directory("memory", path), metrics);
+    if (metrics.stats.pids) {
+      metrics.pids_limit =
+          ReadCgroupNumber(Directory("pids", path) + "/pids.max").value_or(0);  // "max"
+    }
+    CgroupFiles files = Files(path);
+    if (!files.members.empty()) metrics.processes = ReadProcessUsage(files.members);
+    if (Has("hugetlb")) {
+      metrics.hugepages =
+          ReadHugepages(Directory("hugetlb", path), "usage_in_bytes", "max_usage_in_bytes");
+    }
+    return metrics;
   }
 
   Result<> Remove(const std::string& path) override {
@@ -132,9 +154,14 @@ class CgroupsV1 : public Cgroups {
     return {};
   }
 
-  void RemoveIfEmpty(const std::string& path) override {
-    if (!mounts_.unified.empty()) (void)::rmdir((mounts_.unified + path).c_str());
-    for (const std::string& mount : hierarchies_) (void)::rmdir((mount + path).c_str());
+  bool RemoveIfEmpty(const std::string& path) override {
+    bool gone = true;
+    auto remove = [&](const std::string& mount) {
+      if (::rmdir((mount + path).c_str()) != 0 && errno != ENOENT) gone = false;
+    };
+    if (!mounts_.unified.empty()) remove(mounts_.unified);
+    for (const std::string& mount : hierarchies_) remove(mount);
+    return gone;
   }
 
   bool Exists(const std::string& path) const override {
@@ -228,6 +255,43 @@ class CgroupsV1 : public Cgroups {
     }
   }
 
+  // Kept by the empty unified hierarchy, where the kernel keeps it.
+  void AddPressure(const std::string& path, CgroupStats& stats) const {
+    if (mounts_.unified.empty()) return;
+    stats.cpu_pressure = ReadPressure(mounts_.unified + path + "/cpu.pressure");
+    stats.memory_pressure = ReadPressure(mounts_.unified + path + "/memory.pressure");
+    stats.io_pressure = ReadPressure(mounts_.unified + path + "/io.pressure");
+  }
+
+  void AddCpuMetrics(const std::string& path, CgroupMetrics& metrics) const {
+    if (Has("cpuacct")) {
+      std::map<std::string, uint64_t> usage =
+          ReadCgroupKeys(Directory("cpuacct", path) + "/cpuacct.stat");
+      const auto tick_nanos = 1'000'000'000 / static_cast<uint64_t>(::sysconf(_SC_CLK_TCK));
+      if (usage.contains("user")) metrics.cpu_user_nanos = usage["user"] * tick_nanos;
+      if (usage.contains("system")) metrics.cpu_system_nanos = usage["system"] * tick_nanos;
+    }
+    if (!Has("cpu")) return;
+    std::map<std::string, uint64_t> cpu = ReadCgroupKeys(Directory("cpu", path) + "/cpu.stat");
+    if (!cpu.contains("nr_periods")) return;  // a kernel without CPU quotas
+    metrics.cfs_periods = cpu["nr_periods"];
+    metrics.cfs_throttled_periods = cpu["nr_throttled"];
+    metrics.cfs_throttled_nanos = cpu["throttled_time"];
+  }
+
+  static void AddMemoryMetrics(const std::string& directory, CgroupMetrics& metrics) {
+    std::map<std::string, uint64_t> memory = ReadCgroupKeys(directory + "/memory.stat");
+    metrics.memory_cache_bytes = memory["total_cache"];
+    metrics.memory_mapped_file_bytes = memory["total_mapped_file"];
+    metrics.memory_kernel_bytes = ReadCgroupNumber(directory + "/memory.kmem.usage_in_bytes");
+    metrics.memory_max_usage_bytes = ReadCgroupNumber(directory + "/memory.max_usage_in_bytes");
+    metrics.memory_limit_hits = ReadCgroupNumber(directory + "/memory.failcnt");
+    std::optional<uint64_t> soft = ReadCgroupNumber(directory + "/memory.soft_limit_in_bytes");
+    if (soft) metrics.memory_low_bytes = *soft < kUnlimited ? *soft : 0;
+    std::map<std::string, uint64_t> oom = ReadCgroupKeys(directory + "/memory.oom_control");
+    if (oom.contains("oom_kill")) metrics.oom_kills = oom["oom_kill"];
+  }
+
   static void AddMemory(const std::string& directory, CgroupStats& stats) {
     std::map<std::string, uint64_t> keys = ReadCgroupKeys(directory + "/memory.stat");
     stats.memory_usage_bytes = ReadCgroupNumber(directory + "/memory.usage_in_bytes");
@@ -239,8 +303,6 @@ class CgroupsV1 : public Cgroups {
     stats.page_faults = keys["total_pgfault"];
     stats.major_page_faults = keys["total_pgmajfault"];
     stats.swap_usage_bytes = keys["total_swap"];
-    // "No limit" is the largest multiple of the page size here.
-    constexpr uint64_t kUnlimited = uint64_t{1} << 62;
     std::optional<uint64_t> limit = ReadCgroupNumber(directory + "/memory.limit_in_bytes");
     if (limit && *limit < kUnlimited) {
       uint64_t used = *stats.memory_working_set_bytes;

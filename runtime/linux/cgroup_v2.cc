@@ -87,6 +87,9 @@ class CgroupsV2 : public Cgroups {
     std::map<std::string, uint64_t> cpu = ReadCgroupKeys(directory + "/cpu.stat");
     if (cpu.contains("usage_usec")) stats.cpu_usage_nanos = cpu["usage_usec"] * 1000;
     stats.pids = ReadCgroupNumber(directory + "/pids.current");
+    stats.cpu_pressure = ReadPressure(directory + "/cpu.pressure");
+    stats.memory_pressure = ReadPressure(directory + "/memory.pressure");
+    stats.io_pressure = ReadPressure(directory + "/io.pressure");
     stats.memory_usage_bytes = ReadCgroupNumber(directory + "/memory.current");
     if (!stats.memory_usage_bytes) return stats;
     std::map<std::string, uint64_t> memory = ReadCgroupKeys(directory + "/memory.stat");
@@ -102,7 +105,28 @@ class CgroupsV2 : public Cgroups {
     if (auto limit = ReadCgroupNumber(directory + "/memory.max")) {
       stats.memory_available_bytes = *limit > working_set ? *limit - working_set : 0;
     }
+    if (auto limit = ReadCgroupNumber(directory + "/memory.swap.max")) {
+      uint64_t swapped = stats.swap_usage_bytes.value_or(0);
+      stats.swap_available_bytes = *limit > swapped ? *limit - swapped : 0;
+    }
     return stats;
+  }
+
+  Result<CgroupMetrics> Metrics(const std::string& path) const override {
+    std::string directory = root_ + path;
+    CgroupMetrics metrics;
+    metrics.stats = TRY(Stats(path));
+    AddCpuMetrics(directory, metrics);
+    if (metrics.stats.memory_usage_bytes) AddMemoryMetrics(directory, metrics);
+    if (metrics.stats.pids) {
+      metrics.pids_limit = ReadCgroupNumber(directory + "/pids.max").value_or(0);  // "max"
+    }
+    metrics.processes = ReadProcessUsage(directory + "/cgroup.procs");
+    if (Result<std::string> io = ReadFile(directory + "/io.stat", 1 << 20); io.ok()) {
+      metrics.devices = ParseIoStat(*io);
+    }
+    metrics.hugepages = ReadHugepages(directory, "current", "max_usage");
+    return metrics;
   }
 
   Result<> Remove(const std::string& path) override {
@@ -112,7 +136,9 @@ class CgroupsV2 : public Cgroups {
     return RemoveCgroupDirectory(root_ + path);
   }
 
-  void RemoveIfEmpty(const std::string& path) override { (void)::rmdir((root_ + path).c_str()); }
+  bool RemoveIfEmpty(const std::string& path) override {
+    return ::rmdir((root_ + path).c_str()) == 0 || errno == ENOENT;
+  }
 
   bool Exists(const std::string& path) const override { return PathExists(root_ + path); }
 
@@ -130,6 +156,39 @@ class CgroupsV2 : public Cgroups {
  private:
   bool Has(const char* controller) const {
     return std::find(controllers_.begin(), controllers_.end(), controller) != controllers_.end();
+  }
+
+  static void AddCpuMetrics(const std::string& directory, CgroupMetrics& metrics) {
+    std::map<std::string, uint64_t> cpu = ReadCgroupKeys(directory + "/cpu.stat");
+    auto take = [&](const char* key, uint64_t factor) -> std::optional<uint64_t> {
+      auto found = cpu.find(key);
+      if (found == cpu.end()) return {};
+      return found->second * factor;
+    };
+    metrics.cpu_user_nanos = take("user_usec", 1000);
+    metrics.cpu_system_nanos = take("system_usec", 1000);
+    metrics.cfs_periods = take("nr_periods", 1);
+    metrics.cfs_throttled_periods = take("nr_throttled", 1);
+    metrics.cfs_throttled_nanos = take("throttled_usec", 1000);
+  }
+
+  static void AddMemoryMetrics(const std::string& directory, CgroupMetrics& metrics) {
+    std::map<std::string, uint64_t> memory = ReadCgroupKeys(directory + "/memory.stat");
+    metrics.memory_cache_bytes = memory["file"];
+    metrics.memory_mapped_file_bytes = memory["file_mapped"];
+    // "kernel" has been there since Linux 5.18; before, its larger parts were.
+    metrics.memory_kernel_bytes = memory.contains("kernel")
+                                      ? memory["kernel"]
+                                      : memory["kernel_stack"] + memory["slab"] + memory["sock"];
+    // Since Linux 5.19; before, what it is now is the most that is known.
+    metrics.memory_max_usage_bytes = ReadCgroupNumber(directory + "/memory.peak");
+    if (!metrics.memory_max_usage_bytes) {
+      metrics.memory_max_usage_bytes = metrics.stats.memory_usage_bytes;
+    }
+    std::map<std::string, uint64_t> events = ReadCgroupKeys(directory + "/memory.events");
+    metrics.memory_limit_hits = events["max"];
+    metrics.oom_kills = events["oom_kill"];
+    metrics.memory_low_bytes = ReadCgroupNumber(directory + "/memory.low");
   }
 
   // Controllers come into a cgroup by its parent's cgroup.subtree_control, from the root down.

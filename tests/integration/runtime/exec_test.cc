@@ -36,13 +36,15 @@ TEST_F(RuntimeTest, ExecSyncGivesOutputAndCode) {
   EXPECT_EQ(done->err, "err\n");
   EXPECT_FALSE(done->truncated);
 
-  auto limited = runtime_->ExecSync(
-      {.container_id = "c", .argv = {"sh", "-c", "yes | head -c 300000"}}, seconds(20), 1000);
+  auto limited =
+      runtime_->ExecSync({.container_id = "c", .argv = {"sh", "-c", "yes | head -c 300000"}},
+                         {.timeout = seconds(20), .limit_bytes = 1000});
   ASSERT_OK(limited);
   EXPECT_EQ(limited->out.size(), 1000U);
   EXPECT_TRUE(limited->truncated);
 
-  auto missing = runtime_->ExecSync({.container_id = "c", .argv = {"no-such"}}, seconds(5));
+  auto missing =
+      runtime_->ExecSync({.container_id = "c", .argv = {"no-such"}}, {.timeout = seconds(5)});
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.error().code(), Code::kNotFound);
   auto killed = ExecShell("c", "kill -TERM $$; sleep 5");
@@ -81,6 +83,45 @@ TEST_F(RuntimeTest, ExecDoesNotWaitForBackgroundProcesses) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, seconds(5));
   // It lives on, as it would elsewhere, and ends with the container.
   EXPECT_THAT(ExecShell("c", "cat /proc/[0-9]*/cmdline")->out, HasSubstr("5555"));
+}
+
+TEST_F(RuntimeTest, ExecCgroupsGoWithTheirLastProcess) {
+  StartPod();
+  Start(Shell("c", "sleep 1000"));
+  auto cgroups = [&] {
+    int count = 0;
+    for (const char* mount : {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"}) {
+      const std::string path = mount + runtime_->Container("c")->cgroup_path;
+      for (const std::string& name : ListDirectory(path).value_or({})) {
+        if (name.starts_with("exec-")) ++count;
+      }
+    }
+    return count;
+  };
+  // Each leaves a process behind that has ended when the next but one has.
+  for (int i = 0; i < 10; ++i) ASSERT_OK(ExecShell("c", "setsid sleep 0.1 & true"));
+  ASSERT_OK(ExecShell("c", "sleep 0.3"));
+  EXPECT_EQ(cgroups(), 0);
+  ASSERT_OK(ExecShell("c", "setsid sleep 5555 & true"));
+  ASSERT_OK(ExecShell("c", "true"));
+  EXPECT_GT(cgroups(), 0) << "what lives on keeps its cgroup";
+}
+
+TEST_F(RuntimeTest, ExecSyncThatNobodyWaitsForIsKilled) {
+  StartPod();
+  Start(Shell("c", "sleep 1000"));
+  std::stop_source stop;
+  std::thread client([&] {
+    while (ExecShell("c", "cat /proc/[0-9]*/cmdline")->out.find("5555") == std::string::npos) {
+    }
+    stop.request_stop();
+  });
+  auto done = runtime_->ExecSync({.container_id = "c", .argv = {"sh", "-c", "setsid sleep 5555"}},
+                                 {.stop = stop.get_token()});
+  client.join();
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(done.error().code(), Code::kCancelled);
+  EXPECT_THAT(ExecShell("c", "cat /proc/[0-9]*/cmdline")->out, Not(HasSubstr("sleep5555")));
 }
 
 TEST_F(RuntimeTest, ExecWithStreams) {
@@ -162,7 +203,8 @@ TEST_F(RuntimeTest, ManyExecsAtOnce) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 10; ++i) {
         std::string text = std::to_string(t) + "-" + std::to_string(i);
-        auto done = runtime_->ExecSync({.container_id = "c", .argv = {"echo", text}}, seconds(20));
+        auto done = runtime_->ExecSync({.container_id = "c", .argv = {"echo", text}},
+                                       {.timeout = seconds(20)});
         if (done.ok() && done->out == text + "\n") ++good;
       }
     });

@@ -176,7 +176,8 @@ std::string RuntimeTest::Output(const std::string& id, const std::string& stream
 
 Result<ExecOutput> RuntimeTest::ExecShell(const std::string& id, const std::string& script,
                                           milliseconds timeout) {
-  return runtime_->ExecSync({.container_id = id, .argv = {"sh", "-c", script}}, timeout);
+  return runtime_->ExecSync({.container_id = id, .argv = {"sh", "-c", script}},
+                            {.timeout = timeout});
 }
 
 std::string RuntimeTest::CgroupFile(const std::string& id, const std::string& controller,
