@@ -8,6 +8,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/failpoint.h"
+
 namespace skiff::net {
 namespace {
 
@@ -121,6 +123,7 @@ uint32_t NetlinkSocket::Prepare(NetlinkMessage& message, int flags) {
 }
 
 Result<> NetlinkSocket::Send(std::string_view bytes, const std::string& what) {
+  TRY(failpoint::Reach("netlink", what));
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   while (sendto(fd(), bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&kernel),

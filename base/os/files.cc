@@ -11,6 +11,8 @@
 #include <cstring>
 #include <memory>
 
+#include "base/failpoint.h"
+
 namespace skiff {
 namespace {
 
@@ -72,6 +74,7 @@ Result<> RemoveChildren(UniqueFd fd, dev_t device, const std::string& path) {
 }  // namespace
 
 Result<UniqueFd> OpenFile(const std::string& path, int flags, mode_t mode) {
+  if ((flags & O_CREAT) != 0) TRY(failpoint::Reach("create file", path));
   int fd;
   do {
     fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
@@ -108,6 +111,7 @@ Result<> WriteAll(int fd, std::string_view data) {
 }
 
 Result<> WriteControlFile(const std::string& path, std::string_view value) {
+  TRY(failpoint::Reach("write control file", path));
   UniqueFd fd = TRY(OpenFile(path, O_WRONLY));
   ssize_t put;
   do {
@@ -129,6 +133,7 @@ Result<> WriteFileAtomic(const std::string& path, std::string_view data, Durabil
       return Error::Sys(errno, "fsync", temporary);
     }
     TRY(fd.Close());
+    TRY(failpoint::Reach("replace file", path));
     if (::rename(temporary.c_str(), path.c_str()) != 0) return Error::Sys(errno, "rename", path);
     return {};
   };
@@ -148,6 +153,7 @@ Result<> SyncDirectory(const std::string& path) {
 }
 
 Result<> MakeDirectories(const std::string& path, mode_t mode) {
+  TRY(failpoint::Reach("make directory", path));
   if (::mkdir(path.c_str(), mode) == 0) return {};
   if (errno == EEXIST) {
     struct stat info;
@@ -161,11 +167,13 @@ Result<> MakeDirectories(const std::string& path, mode_t mode) {
 }
 
 Result<> RemoveFile(const std::string& path) {
+  TRY(failpoint::Reach("remove file", path));
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return Error::Sys(errno, "unlink", path);
   return {};
 }
 
 Result<> RemoveTree(const std::string& path) {
+  TRY(failpoint::Reach("remove tree", path));
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) {
     if (errno == ENOENT) return {};

@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/failpoint.h"
+
 namespace skiff {
 namespace {
 
@@ -170,6 +172,7 @@ class Spawner {
 };
 
 Result<PidRef> Spawn(const SpawnRequest& request) {
+  TRY(failpoint::Reach("spawn", request.path));
   std::vector<char*> argv = Pointers(request.argv);
   std::vector<char*> envp = Pointers(request.env);
   std::vector<UniqueFd> lifted;

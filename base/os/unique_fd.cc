@@ -5,6 +5,8 @@
 
 #include <cerrno>
 
+#include "base/failpoint.h"
+
 namespace skiff {
 
 void UniqueFd::Reset(int fd) {
@@ -29,6 +31,7 @@ Result<UniqueFd> UniqueFd::Duplicate() const {
 }
 
 Result<Pipe> MakePipe(int flags) {
+  TRY(failpoint::Reach("make pipe"));
   int fds[2];
   if (::pipe2(fds, flags | O_CLOEXEC) != 0) return Error::Sys(errno, "pipe2");
   return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
+#include "base/failpoint.h"
 #include "base/os/files.h"
 #include "base/os/spawn.h"
 #include "runtime/state/paths.h"
@@ -174,6 +176,7 @@ Result<ShimPrograms> ShimPrograms::Load(const std::string& directory) {
 }
 
 Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& directory) {
+  TRY(failpoint::Reach("listen", directory));
   UniqueFd folder = TRY(OpenFile(directory, O_PATH | O_DIRECTORY));
   UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!listener) return Error::Sys(errno, "socket");
@@ -189,6 +192,9 @@ Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& d
   request.path =
       "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(programs.shim.get());
   request.argv = {"skiff-shim"};
+  if (const char* plan = std::getenv(failpoint::kVariable); plan != nullptr && failpoint::Armed()) {
+    request.env = {std::string(failpoint::kVariable) + "=" + plan};
+  }
   request.fds = {{control.theirs.get(), kShimControlFd},
                  {listener.get(), kShimListenFd},
                  {programs.init.get(), kShimInitFd},

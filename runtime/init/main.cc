@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "base/failpoint.h"
 #include "runtime/init/launch.h"
 #include "runtime/wire/channel.h"
 
@@ -95,7 +96,8 @@ void ReportFailure(Step step, const Error& error) {
 template <size_t N>
 int RunSteps(const StepEntry (&steps)[N], Launch& launch) {
   for (const StepEntry& entry : steps) {
-    Result<> done = entry.apply(launch);
+    Result<> done = failpoint::Reach("set-up step", StepName(entry.step));
+    if (done.ok()) done = entry.apply(launch);
     if (done.ok()) continue;
     ReportFailure(entry.step, done.error());
     return 1;

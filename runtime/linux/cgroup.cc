@@ -13,6 +13,7 @@
 #include <cmath>
 #include <mutex>
 
+#include "base/failpoint.h"
 #include "base/os/files.h"
 #include "runtime/linux/cgroup_internal.h"
 
@@ -141,6 +142,7 @@ Result<std::unique_ptr<Cgroups>> Cgroups::Open() {
 
 Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::string>& controllers,
                              const std::vector<CgroupSetting>& settings, bool create) {
+  TRY(failpoint::Reach("set up cgroup", path));
   CgroupPtr group(cgroup_new_cgroup(path.c_str() + 1));
   if (!group) return Error::Sys(ENOMEM, "cgroup_new_cgroup");
   std::map<std::string, cgroup_controller*> added;
@@ -208,6 +210,7 @@ Result<> RemoveCgroupChildren(const std::string& directory) {
 }  // namespace
 
 Result<> RemoveCgroupDirectory(const std::string& directory) {
+  TRY(failpoint::Reach("remove cgroup", directory));
   auto deadline = std::chrono::steady_clock::now() + kEmptyWait;
   bool children_removed = false;
   // At once, most times: to list a cgroup costs more than to remove it.

@@ -17,6 +17,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/failpoint.h"
 #include "base/os/files.h"
 
 namespace skiff::runtime {
@@ -81,8 +82,10 @@ Result<> PinNetworkNamespace(const std::string& path) {
   TRY(MakeDirectories(path.substr(0, path.find_last_of('/'))));
   TRY(OpenFile(path, O_RDONLY | O_CREAT, 0444));
   return InOwnThread<void>([&]() -> Result<> {
+    TRY(failpoint::Reach("make network namespace", path));
     if (::unshare(CLONE_NEWNET) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNET");
     TRY(BringLoopbackUp());
+    TRY(failpoint::Reach("pin network namespace", path));
     if (::mount("/proc/thread-self/ns/net", path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
       return Error::Sys(errno, "mount", path);
     }
@@ -91,6 +94,7 @@ Result<> PinNetworkNamespace(const std::string& path) {
 }
 
 Result<> UnpinNetworkNamespace(const std::string& path) {
+  TRY(failpoint::Reach("unpin network namespace", path));
   // EINVAL: the file is there, but nothing is mounted on it.
   if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != ENOENT &&
       errno != EINVAL) {

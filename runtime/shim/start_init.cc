@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <iterator>
 
+#include "base/failpoint.h"
 #include "base/os/files.h"
 #include "runtime/launch/launch_spec.h"
 
@@ -40,8 +41,9 @@ constexpr int kAboveTargets = 32;
   ::syscall(SYS_close_range, kTargets, ~0U, CLOSE_RANGE_CLOEXEC);
   char name[] = "skiff-init";
   char* argv[] = {name, nullptr};
-  char* envp[] = {nullptr};
-  ::execveat(sources[kTargets], "", argv, envp, AT_EMPTY_PATH);
+  char* none_set[] = {nullptr};
+  char** environment = failpoint::Armed() ? environ : none_set;
+  ::execveat(sources[kTargets], "", argv, environment, AT_EMPTY_PATH);
   ::_exit(127);
 }
 
@@ -49,6 +51,7 @@ constexpr int kAboveTargets = 32;
 
 Result<StartedProcess> StartInit(int init_program, const InitFds& fds,
                                  const Birthplace& birthplace) {
+  TRY(failpoint::Reach("clone init", birthplace.cgroup));
   UniqueFd cgroup;
   // Into the cgroup by birth: to move there afterwards stops every fork of the machine for the
   // length of an RCU grace period.

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/failpoint.h"
 #include "base/os/files.h"
 
 namespace skiff::runtime {
@@ -45,6 +46,7 @@ void TakeDescriptors(msghdr& message, std::vector<UniqueFd>& fds) {
 
 Result<> SendMessage(int socket, uint16_t type, uint32_t request, std::string_view body,
                      const std::vector<int>& fds) {
+  TRY(failpoint::Reach("send message"));
   if (body.size() > kMessageLimitBytes - sizeof(Header) || fds.size() > kMessageFdLimit) {
     return Error(Code::kResourceExhausted, "message too long");
   }
@@ -105,6 +107,7 @@ Result<std::optional<Message>> ReceiveMessage(int socket) {
 }
 
 Result<SocketPair> MakeSocketPair() {
+  TRY(failpoint::Reach("make socket pair"));
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return Error::Sys(errno, "socketpair");
@@ -113,6 +116,7 @@ Result<SocketPair> MakeSocketPair() {
 }
 
 Result<UniqueFd> SealBytes(const char* name, std::string_view bytes) {
+  TRY(failpoint::Reach("make memfd", name));
   UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return Error::Sys(errno, "memfd_create", name);
   TRY(WriteAll(fd.get(), bytes).With(name));

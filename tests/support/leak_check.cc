@@ -44,13 +44,14 @@ std::map<int, ProcessLine> AllProcesses() {
   return processes;
 }
 
-Names Descendants() {
+Names Descendants(const std::set<std::string>& ignored) {
   // Orphans that ended wait here for somebody to ask.
   while (::waitpid(-1, nullptr, WNOHANG) > 0) {
   }
   std::map<int, ProcessLine> all = AllProcesses();
   Names names;
   for (const auto& [pid, line] : all) {
+    if (ignored.contains(line.name)) continue;
     int ancestor = line.parent;
     for (int depth = 0; depth < 64 && ancestor > 1 && ancestor != ::getpid(); ++depth) {
       auto parent = all.find(ancestor);
@@ -127,8 +128,8 @@ LeakCheck::LeakCheck(LeakScope scope) : scope_(std::move(scope)) {
 
 LeakCheck::Snapshot LeakCheck::Take() const {
   Snapshot snapshot;
-  snapshot["process"] = Descendants();
-  snapshot["descriptor"] = Descriptors();
+  snapshot["process"] = Descendants(scope_.ignored_processes);
+  if (scope_.descriptors) snapshot["descriptor"] = Descriptors();
   snapshot["mount"] = Mounts();
   snapshot["link"] = Links();
   snapshot["cgroup"] = Cgroups(scope_.cgroups);
