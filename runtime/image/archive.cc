@@ -36,7 +36,7 @@ class StagedArchive {
  public:
   StagedArchive(Content& content, std::string directory)
       : content_(content), directory_(std::move(directory)) {}
-  ~StagedArchive() { (void)RemoveTree(directory_); }  // the next Open removes what is left
+  ~StagedArchive() { (void)content_.RemoveStaged(directory_); }  // remembered where it fails
   StagedArchive(const StagedArchive&) = delete;
   StagedArchive& operator=(const StagedArchive&) = delete;
 

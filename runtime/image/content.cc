@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -97,6 +98,10 @@ Result<std::unique_ptr<Content>> Content::Open(const std::string& root, bool roo
                    {{"name", name}, {"error", removed.error()}});
     }
   }
+  // Of a write of images.json that did not finish.
+  for (const std::string& name : TRY(ListDirectory(root))) {
+    if (name.starts_with("images.json.")) TRY(RemoveFile(root + "/" + name));
+  }
   TRY(content->LoadLayers());
   TRY(content->LoadBlobs());
   return content;
@@ -175,6 +180,7 @@ Result<> Content::PublishBlob(const std::string& staged, const Digest& digest) {
   if (fstat(file.get(), &info) != 0) return Error::Sys(errno, "fstat", staged);
   if (fsync(file.get()) != 0) return Error::Sys(errno, "fsync", staged);
   const std::string path = BlobPath(digest);
+  TRY(failpoint::Reach("publish blob", path));
   if (rename(staged.c_str(), path.c_str()) != 0) return Error::Sys(errno, "rename", path);
   TRY(SyncDirectory(root_ + "/blobs/" + std::string(digest.algorithm())));
   std::lock_guard lock(mutex_);
@@ -200,7 +206,7 @@ Result<StagedLayer> Content::Unpack(ByteSource& packed, const Digest& diff_id, u
     return {};
   }();
   if (!outcome.ok()) {
-    (void)RemoveTree(layer.directory);  // the next Open removes what is left
+    (void)RemoveStaged(layer.directory);  // remembered where it fails
     return std::move(outcome).error();
   }
   return layer;
@@ -228,9 +234,10 @@ Result<std::string> Content::PublishLayer(const StagedLayer& layer, const Digest
                       Durability::kNone));
   TRY(SyncAll());
   const std::string path = root_ + "/layers/" + key;
+  TRY(failpoint::Reach("publish layer", path));
   if (rename(layer.directory.c_str(), path.c_str()) != 0) {
     if (errno != ENOTEMPTY && errno != EEXIST) return Error::Sys(errno, "rename", path);
-    TRY(RemoveTree(layer.directory));  // another pull was faster
+    (void)RemoveStaged(layer.directory);  // another pull was faster
   }
   TRY(SyncDirectory(root_ + "/layers"));
   std::lock_guard lock(mutex_);
@@ -274,22 +281,47 @@ uint64_t Content::BlobBytes() const {
 }
 
 Result<std::string> Content::DiscardLayer(const std::string& key) {
-  {
-    std::lock_guard lock(mutex_);
-    layers_.erase(key);
-  }
-  return Discard(root_ + "/layers/" + key);
+  std::string trash = TRY(Discard(root_ + "/layers/" + key));
+  std::lock_guard lock(mutex_);
+  layers_.erase(key);
+  return trash;
 }
 
 Result<> Content::DeleteBlob(const Digest& digest) {
+  TRY(RemoveFile(BlobPath(digest)));
+  std::lock_guard lock(mutex_);
+  blobs_.erase(digest);
+  return {};
+}
+
+Result<> Content::RemoveStaged(const std::string& path) {
+  if (path.empty()) return {};
+  Result<> removed = RemoveTree(path);
+  std::lock_guard lock(mutex_);
+  if (removed.ok()) {
+    leftovers_.erase(path);
+  } else {
+    leftovers_.insert(path);
+  }
+  return removed;
+}
+
+Result<> Content::RemoveLeftovers() {
+  std::set<std::string> paths;
   {
     std::lock_guard lock(mutex_);
-    blobs_.erase(digest);
+    paths = leftovers_;
   }
-  return RemoveFile(BlobPath(digest));
+  Result<> first;
+  for (const std::string& path : paths) {
+    Result<> removed = RemoveStaged(path);
+    if (first.ok()) first = std::move(removed);
+  }
+  return first;
 }
 
 Result<std::string> Content::Discard(const std::string& path) const {
+  TRY(failpoint::Reach("discard", path));
   std::string trash = StagingPath("trash");
   if (rename(path.c_str(), trash.c_str()) == 0) return trash;
   if (errno == ENOENT) return std::string();

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,10 @@ class Content {
   // all the time it needs. Returns its new path, "" when there was none.
   Result<std::string> Discard(const std::string& path) const;
   Result<std::string> DiscardLayer(const std::string& key);
+  // Removes something of staging/, or remembers it where it cannot be removed now.
+  Result<> RemoveStaged(const std::string& path);
+  // Tries again with what RemoveStaged could not remove.
+  Result<> RemoveLeftovers();
   Result<> DeleteBlob(const Digest& digest);
 
  private:
@@ -86,9 +91,10 @@ class Content {
   const std::string root_;
   const bool rootless_;
   UniqueFd lock_;
-  mutable std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards all below
   std::map<std::string, LayerRecord> layers_;
   std::map<Digest, uint64_t> blobs_;
+  std::set<std::string> leftovers_;
 };
 
 // The chain id of layers up to each one (OCI config.md, "Layer ChainID").

@@ -129,7 +129,6 @@ class DiskImageStore : public ImageStore {
                           const LayerInstaller::BlobReader& read_blob,
                           const std::function<Result<std::string>(const Descriptor&)>& read_config,
                           const std::function<void(const PullProgress&)>& on_progress);
-  Result<ImagePtr> Publish(Image image);
   Result<ImagePtr> NameAgain(const ImagePtr& image, const ImageReference& reference,
                              const Digest& named_digest);
   void RememberLocked(std::map<Digest, ImagePtr> images);
@@ -285,7 +284,7 @@ Result<DiskImageStore::ImagePtr> DiskImageStore::Pull(const PullRequest& request
   return NameAgain(image, reference, named);
 }
 
-// Brings config and layers of a manifest here and records the image, still without names.
+// Brings config and layers of a manifest here; the image is recorded once it has a name.
 Result<DiskImageStore::ImagePtr> DiskImageStore::TakeIn(
     const std::string& manifest_bytes, const Digest& manifest_digest,
     const LayerInstaller::BlobReader& read_blob,
@@ -314,25 +313,11 @@ Result<DiskImageStore::ImagePtr> DiskImageStore::TakeIn(
   image.layers = TRY(installer_.Install({manifest, parsed.diff_ids, read_blob, on_progress}));
   TRY(content_->WriteBlob(image.id, *config));
   TRY(content_->WriteBlob(image.manifest, manifest_bytes));
-  return Publish(std::move(image));
+  return std::make_shared<const Image>(std::move(image));
 }
 
-// Records the image, with the names of the one it replaces if the id is known already.
-Result<DiskImageStore::ImagePtr> DiskImageStore::Publish(Image image) {
-  std::lock_guard lock(mutex_);
-  std::map<Digest, ImagePtr> images = images_;
-  if (const auto it = images.find(image.id); it != images.end()) {
-    image.repo_tags = it->second->repo_tags;
-    image.repo_digests = it->second->repo_digests;
-    image.pinned = it->second->pinned;
-  }
-  auto published = std::make_shared<const Image>(std::move(image));
-  images[published->id] = published;
-  RememberLocked(std::move(images));
-  return ImagePtr(published);
-}
-
-// Gives the image a name; whoever had the tag loses it. Writes the records.
+// Records the image under a name, besides those that it has if it is known already; whoever had the
+// tag loses it.
 Result<DiskImageStore::ImagePtr> DiskImageStore::NameAgain(const ImagePtr& image,
                                                            const ImageReference& reference,
                                                            const Digest& named_digest) {
@@ -349,7 +334,12 @@ Result<DiskImageStore::ImagePtr> DiskImageStore::NameAgain(const ImagePtr& image
     other = std::make_shared<const Image>(std::move(without));
   }
   const auto it = images.find(image->id);
-  Image named = it == images.end() ? *image : *it->second;
+  Image named = *image;
+  if (it != images.end()) {
+    named.repo_tags = it->second->repo_tags;
+    named.repo_digests = it->second->repo_digests;
+    named.pinned = it->second->pinned;
+  }
   if (!tag.empty()) AddUnique(&named.repo_tags, tag);
   if (!named_digest.empty()) AddUnique(&named.repo_digests, reference.WithDigest(named_digest));
   named.pinned = named.pinned || pinned_.contains(tag) || pinned_.contains(reference.ToString());
@@ -443,15 +433,16 @@ Result<> DiskImageStore::Export(const std::vector<std::string>& references, int 
 Result<> DiskImageStore::Remove(std::string_view reference_or_id) {
   {
     std::lock_guard lock(mutex_);
-    const ImagePtr image = FindLocked(reference_or_id);
-    if (image == nullptr) return {};
-    std::map<Digest, ImagePtr> images = images_;
-    images.erase(image->id);
-    std::vector<Image> records;
-    for (const auto& [id, entry] : images) records.push_back(*entry);
-    TRY(WriteFileAtomic(content_->root() + "/images.json", FormatRecords(records)));
-    RememberLocked(std::move(images));
+    if (const ImagePtr image = FindLocked(reference_or_id); image != nullptr) {
+      std::map<Digest, ImagePtr> images = images_;
+      images.erase(image->id);
+      std::vector<Image> records;
+      for (const auto& [id, entry] : images) records.push_back(*entry);
+      TRY(WriteFileAtomic(content_->root() + "/images.json", FormatRecords(records)));
+      RememberLocked(std::move(images));
+    }
   }
+  // Also where there is no such image: an earlier removal may have left something.
   CollectGarbage();
   return {};
 }
@@ -487,11 +478,11 @@ void DiskImageStore::CollectGarbage() {
     }
   }
   for (const std::string& path : trash) {
-    if (path.empty()) continue;
-    if (auto removed = RemoveTree(path); !removed.ok()) {
-      log::Warning("leaving a removed image layer to the next start",
-                   {{"path", path}, {"error", removed.error()}});
-    }
+    (void)content_->RemoveStaged(path);  // remembered where it fails
+  }
+  if (auto removed = content_->RemoveLeftovers(); !removed.ok()) {
+    log::Warning("removed image data is still on disk; trying again later",
+                 {{"error", removed.error()}});
   }
 }
 
@@ -537,19 +528,22 @@ Result<OverlayDescription> DiskImageStore::FindSnapshot(const std::string& id) c
 
 Result<> DiskImageStore::DeleteSnapshot(const std::string& id) {
   if (!IsSnapshotId(id)) return Error(Code::kInvalidArgument, "bad snapshot id \"" + id + "\"");
+  (void)content_->RemoveLeftovers();  // of others: not this caller's trouble
   const std::string path = TRY(content_->Discard(content_->SnapshotPath(id)));
   bool unused = false;
   {
     std::lock_guard lock(mutex_);
     const auto it = snapshots_.find(id);
-    if (it == snapshots_.end()) return {};
-    // Only the last container of a removed image leaves something to collect.
-    unused = !images_.contains(it->second.image_id);
-    snapshots_.erase(it);
+    if (it != snapshots_.end()) {
+      // Only the last container of a removed image leaves something to collect.
+      unused = !images_.contains(it->second.image_id);
+      snapshots_.erase(it);
+    }
   }
+  // Also where it is not known: its making may have been cut off before its record.
+  auto removed = content_->RemoveStaged(path);
   if (unused) CollectGarbage();
-  if (path.empty()) return {};
-  return RemoveTree(path);
+  return removed;
 }
 
 std::vector<std::string> DiskImageStore::ListSnapshots() const {

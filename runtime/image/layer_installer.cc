@@ -89,7 +89,9 @@ class LayerInstaller::Job {
       // Its looks depend on the layers below, which may still be on their way.
       postponed_[index] = std::move(staged);
     } else {
-      layers_[index].key = TRY(content_.PublishLayer(staged, chain_ids_[index], {}));
+      auto key = content_.PublishLayer(staged, chain_ids_[index], {});
+      if (!key.ok()) (void)content_.RemoveStaged(staged.directory);  // remembered where it fails
+      layers_[index].key = TRY(std::move(key));
     }
     Advance(0, 1);
     return {};
@@ -131,11 +133,16 @@ class LayerInstaller::Job {
     // Whichever failed first has the reason; the other one only saw the queue break.
     const bool fetch_broke = !fetched.ok() && fetched.error().message() != "unpacking failed";
     if (fetch_broke || !unpacked->ok()) {
-      (void)RemoveFile(path);  // the next Open removes what is left
+      (void)content_.RemoveStaged(path);  // remembered where it fails
+      if (unpacked->ok()) (void)content_.RemoveStaged((*unpacked)->directory);
       if (fetch_broke) return std::move(fetched).error();
       return std::move(*unpacked);
     }
-    TRY(content_.PublishBlob(path, blob.digest));
+    if (auto published = content_.PublishBlob(path, blob.digest); !published.ok()) {
+      (void)content_.RemoveStaged(path);  // remembered where it fails
+      (void)content_.RemoveStaged((*unpacked)->directory);
+      return std::move(published).error();
+    }
     return std::move(*unpacked);
   }
 
@@ -153,7 +160,7 @@ class LayerInstaller::Job {
 
   void DropPostponed() {
     for (const auto& staged : postponed_) {
-      if (staged) (void)RemoveTree(staged->directory);  // the next Open removes what is left
+      if (staged) (void)content_.RemoveStaged(staged->directory);  // remembered where it fails
     }
   }
 
