@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <utility>
 
 #include "base/os/files.h"
 #include "runtime/linux/kill.h"
@@ -47,20 +48,23 @@ Result<> PauseProcess::Start(int spec) {
 }
 
 void PauseProcess::OnReady(const LaunchReady&, UniqueFd) {
-  (void)process_.Go();  // fails only when init is gone, which SIGCHLD tells
+  if (!process_.Go().ok()) (void)process_.Signal(SIGKILL);  // its end answers
 }
 
 void PauseProcess::OnRunning() {
-  shim_.Send(kStarted, pending_request_, Started{.pid = process_.pid()});
+  shim_.Send(kStarted, *std::exchange(pending_request_, {}), Started{.pid = process_.pid()});
+  ran_ = true;
 }
 
 void PauseProcess::OnLaunchFailed(const LaunchFailure& failure) {
-  failed_ = true;
-  shim_.SendLaunchFailure(pending_request_, failure);
+  shim_.SendLaunchFailure(*std::exchange(pending_request_, {}), failure);
 }
 
 void PauseProcess::OnEnded(ExitStatus status) {
-  if (failed_) {
+  if (pending_request_) {
+    shim_.SendError(*pending_request_, Error(Code::kUnavailable, "skiff-pause died at its start"));
+  }
+  if (!ran_) {
     shim_.AfterEnd();
     return;
   }
@@ -227,23 +231,26 @@ Result<> ContainerExec::Start(Message& message, PodContainer& container) {
 
 void ContainerExec::OnReady(const LaunchReady&, UniqueFd terminal) {
   terminal_ = std::move(terminal);
-  (void)process_.Go();  // fails only when init is gone, which SIGCHLD tells
+  if (!process_.Go().ok()) (void)process_.Signal(SIGKILL);  // its end answers
 }
 
 void ContainerExec::OnRunning() {
   std::vector<int> fds;
   if (terminal_) fds.push_back(terminal_.get());
-  shim_.Send(kStarted, pending_request_, Started{.pid = process_.pid()}, fds);
+  shim_.Send(kStarted, *std::exchange(pending_request_, {}), Started{.pid = process_.pid()}, fds);
+  ran_ = true;
   terminal_.Reset();
 }
 
 void ContainerExec::OnLaunchFailed(const LaunchFailure& failure) {
-  failed_ = true;
-  shim_.SendLaunchFailure(pending_request_, failure);
+  shim_.SendLaunchFailure(*std::exchange(pending_request_, {}), failure);
 }
 
 void ContainerExec::OnEnded(ExitStatus status) {
-  if (!failed_) shim_.Send(kExecExited, 0, ExecExited{request_.exec, MakeExit(status)});
+  if (pending_request_) {
+    shim_.SendError(*pending_request_, Error(Code::kUnavailable, "the process died at its start"));
+  }
+  if (ran_) shim_.Send(kExecExited, 0, ExecExited{request_.exec, MakeExit(status)});
   shim_.Forget(this);
 }
 

@@ -30,8 +30,8 @@ class PauseProcess : public LaunchedProcess::Owner {
 
   Shim& shim_;
   const StartPause request_;
-  const uint32_t pending_request_;
-  bool failed_ = false;  // it never ran
+  std::optional<uint32_t> pending_request_;  // until it is answered
+  bool ran_ = false;
   LaunchedProcess process_;
 };
 
@@ -90,8 +90,8 @@ class ContainerExec : public LaunchedProcess::Owner {
 
   Shim& shim_;
   const StartExec request_;
-  const uint32_t pending_request_;
-  bool failed_ = false;
+  std::optional<uint32_t> pending_request_;  // until it is answered
+  bool ran_ = false;
   UniqueFd terminal_;
   LaunchedProcess process_;
 };

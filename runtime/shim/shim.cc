@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/failpoint.h"
 #include "runtime/shim/pod_processes.h"
 
 namespace skiff::runtime {
@@ -41,6 +42,7 @@ void Shim::OnSignal() {
 }
 
 void Shim::Reap() {
+  (void)failpoint::Reach("reap");  // to be killed at: there is nothing to fail
   int status = 0;
   pid_t pid;
   while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
@@ -95,6 +97,7 @@ void Shim::Handle(Message message) {
 }
 
 Result<> Shim::Dispatch(Message& message) {
+  TRY(failpoint::Reach("handle request"));
   switch (message.type) {
     case kHello: return HandleHello(message);
     case kStartPause: return HandleStartPause(message);
@@ -146,7 +149,9 @@ Result<> Shim::HandleStartPause(Message& message) {
   }
   if (pause_ && !pause_->ended()) return Error(Code::kFailedPrecondition, "pause is starting");
   pause_ = std::make_unique<PauseProcess>(*this, std::move(body), message.request);
-  return pause_->Start(message.fds[0].get());
+  Result<> started = pause_->Start(message.fds[0].get());
+  if (!started.ok()) pause_.reset();  // else it would be waited for
+  return started;
 }
 
 Result<> Shim::HandleCreateContainer(Message& message) {
