@@ -21,8 +21,8 @@ Result<> RuntimeService::RecoverSandboxes() {
   for (const runtime::SandboxStatus& status : deps_.runtime->Sandboxes()) {
     auto sandbox = std::make_shared<Sandbox>();
     sandbox->id = status.spec.id;
-    // One that never became ready was never told to anybody.
-    if (status.state == runtime::SandboxState::kCreated ||
+    // One that did not come up whole was never told to anybody, whatever of it runs.
+    if (!PathExists(SandboxDirectory(sandbox->id) + "/" + kLastSandboxFile) ||
         !sandbox->request.ParseFromString(status.spec.client_data)) {
       half_made.push_back(status.spec.id);
       continue;

@@ -91,6 +91,9 @@ class RuntimeService {
   Result<> RemoveAll();
 
  private:
+  // The last that is written of a sandbox: where it is missing, the sandbox did not come up whole.
+  static constexpr const char* kLastSandboxFile = "hosts";
+
   // sandboxes.cc
   Result<> BringUp(const SandboxPtr& sandbox, const cni::AttachRequest& network);
   Result<> WriteSandboxFiles(const Sandbox& sandbox) const;

@@ -107,13 +107,13 @@ Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
   if (hostname.empty()) hostname = ReadFile("/proc/sys/kernel/hostname").value_or("");
   while (hostname.ends_with('\n')) hostname.pop_back();
   TRY(write("hostname", hostname + "\n"));
-  if (!sandbox.has_network) return write("hosts", ReadFile("/etc/hosts").value_or(""));
+  if (!sandbox.has_network) return write(kLastSandboxFile, ReadFile("/etc/hosts").value_or(""));
   // kubelet mounts a file of its own over this one; other clients get names that resolve.
   std::string hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
   for (const std::string& address : sandbox.view().addresses) {
     hosts += address + "\t" + hostname + "\n";
   }
-  return write("hosts", hosts);
+  return write(kLastSandboxFile, hosts);
 }
 
 // Network and processes come up side by side; either's failure is the call's.
@@ -169,10 +169,13 @@ Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
   }
   if (auto up = BringUp(sandbox, plan.network); !up.ok()) {
     if (auto gone = Dispose(sandbox); !gone.ok()) {
-      log::Warning("a failed sandbox is left to the next start",
+      log::Warning("a sandbox that did not come up cannot be removed; listing it as not ready",
                    {{"sandbox", id}, {"error", gone.error()}});
+      Observe(*sandbox);
+      table_.Add(sandbox);  // so that the client removes it: it has its name until then
+    } else {
+      table_.Release(key);
     }
-    table_.Release(key);
     return std::move(up).error();
   }
   table_.Add(sandbox);
@@ -193,15 +196,12 @@ Result<> RuntimeService::Halt(const SandboxPtr& sandbox) {
   return detached;
 }
 
-// Everything of the sandbox but its table entry. What cannot be taken off the network now is
-// freed by the network's own Recover: it does not keep the pod from going.
+// Everything of the sandbox but its table entry. Its processes go first, whatever is the matter
+// with the rest; its records last, for an address or a host port that nobody names would be taken
+// until the next start.
 Result<> RuntimeService::Dispose(const SandboxPtr& sandbox) {
-  if (sandbox->has_network) {
-    if (auto detached = deps_.network->Detach(sandbox->id); !detached.ok()) {
-      log::Warning("removing a sandbox whose network is not wholly gone",
-                   {{"sandbox", sandbox->id}, {"error", detached.error()}});
-    }
-  }
+  TRY(deps_.runtime->StopSandbox(sandbox->id));
+  if (sandbox->has_network) TRY(deps_.network->Detach(sandbox->id));
   TRY(deps_.runtime->RemoveSandbox(sandbox->id));
   return RemoveTree(SandboxDirectory(sandbox->id));
 }

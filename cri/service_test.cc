@@ -208,12 +208,13 @@ TEST_F(ServiceTest, FailuresLeaveNothingBehind) {
   EXPECT_TRUE(CreateContainer(*sandbox, image).ok());
 }
 
-TEST_F(ServiceTest, ATornNetworkHoldsNoPodBack) {
+TEST_F(ServiceTest, ATornNetworkIsToldUntilItIsGone) {
   const auto sandbox = *RunSandbox(SandboxRequest());
   network_.FailNextDetach(Error(Code::kInternal, "busy"));
   EXPECT_FALSE(StopSandbox(sandbox).ok());  // kubelet asks again
   EXPECT_EQ(SandboxStatus(sandbox).status().state(), api::SANDBOX_NOTREADY);
   network_.FailNextDetach(Error(Code::kInternal, "busy"));
+  EXPECT_FALSE(RemoveSandbox(sandbox).ok());
   EXPECT_TRUE(RemoveSandbox(sandbox).ok());
   EXPECT_TRUE(runtime_.Sandboxes().empty());
 }
