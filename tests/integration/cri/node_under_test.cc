@@ -1,0 +1,268 @@
+#include "tests/integration/cri/node_under_test.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "base/net/rtnl.h"
+#include "base/os/spawn.h"
+
+namespace skiff::test {
+namespace {
+
+// Before the first thread: this program's mounts and network are its own.
+class OwnNamespaces : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    CHECK(::geteuid() == 0);
+    CHECK(::unshare(CLONE_NEWNS | CLONE_NEWNET) == 0);
+    CHECK(::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr) == 0);
+    // The lock file of legacy iptables is machine-wide otherwise.
+    CHECK(::mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "size=16m") == 0);
+    net::Rtnl node = net::Rtnl::Open().value();
+    CHECK(node.Apply(net::rtnl::SetUp(node.LinkIndex("lo").value(), true)).ok());
+    ::signal(SIGPIPE, SIG_IGN);
+  }
+};
+const auto* const kOwnNamespaces = ::testing::AddGlobalTestEnvironment(new OwnNamespaces);
+
+runtime::testing::BuiltImage AppImage() {
+  runtime::testing::TarBuilder base, top;
+  base.Directory("bin").File("bin/busybox", ReadFile("/bin/busybox").value(), 0755);
+  top.Directory("srv").File("srv/data", "of the image\n");
+  return runtime::testing::BuildImage({base.Finish(), top.Finish()},
+                                      runtime::testing::Packing::kGzip);
+}
+
+}  // namespace
+
+NodeUnderTest::NodeUnderTest(std::string root)
+    : root_(std::move(root)), failpoints_(MapFailpointPlan(root_ + "/failpoints")) {
+  static const runtime::testing::BuiltImage image = AppImage();
+  registry_.Add("test/app", "1", image);
+}
+
+NodeUnderTest::~NodeUnderTest() {
+  failpoints_->Off();
+  if (!alive()) return;
+  Stop();
+}
+
+void NodeUnderTest::Connect() {
+  grpc::ChannelArguments arguments;
+  // A channel of its own for each server: no back-off is inherited from the last one.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  channel_ = grpc::CreateCustomChannel("unix://" + root_ + "/skiff.sock",
+                                       grpc::InsecureChannelCredentials(), arguments);
+  runtime_ = api::RuntimeService::NewStub(channel_);
+  images_ = api::ImageService::NewStub(channel_);
+}
+
+void NodeUnderTest::Start() {
+  Pipe out = MakePipe().value();
+  UniqueFd log = OpenFile(root_ + "/server.log", O_WRONLY | O_CREAT | O_APPEND).value();
+  SpawnRequest request;
+  request.path = SKIFF_TEST_BINARY_DIR "/skiff-cri-under-test";
+  request.argv = {"skiff-cri-under-test",           "--root",          root_,  "--binaries",
+                  SKIFF_TEST_BINARY_DIR "/failing", "--cgroup-parent", kCgroup};
+  request.env = {FailpointVariable(root_ + "/failpoints"), "PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
+  request.fds = {{out.write_end.get(), 1}, {log.get(), 2}};
+  server_.emplace(Spawn(request).value());
+  out.write_end.Reset();
+  char word[16] = {};
+  ssize_t got = ::read(out.read_end.get(), word, sizeof word - 1);
+  ASSERT_GT(got, 0) << "the server does not start: " << Log();
+  ASSERT_EQ(std::string(word), "ready\n");
+  Connect();
+}
+
+bool NodeUnderTest::alive() {
+  if (!server_) return false;
+  if (!server_->WaitEnd(std::chrono::milliseconds(0)).value_or(false)) return true;
+  (void)server_->Reap();  // how it ended is known
+  server_.reset();
+  return false;
+}
+
+void NodeUnderTest::Revive() {
+  if (!alive()) Start();
+}
+
+void NodeUnderTest::Kill() {
+  (void)server_->Signal(SIGKILL);  // it may have ended meanwhile
+  EXPECT_TRUE(server_->WaitEnd(std::chrono::seconds(10)).value_or(false));
+  EXPECT_FALSE(alive());
+}
+
+void NodeUnderTest::Stop() {
+  (void)server_->Signal(SIGTERM);  // it may have ended meanwhile
+  EXPECT_TRUE(server_->WaitEnd(std::chrono::seconds(40)).value_or(false)) << "the server hangs";
+  if (alive()) Kill();
+}
+
+std::string NodeUnderTest::Log() const { return ReadFile(root_ + "/server.log").value_or(""); }
+
+api::RunPodSandboxRequest PodClient::SandboxRequest() const {
+  api::RunPodSandboxRequest request;
+  api::PodSandboxConfig& config = *request.mutable_config();
+  config.mutable_metadata()->set_name(name_);
+  config.mutable_metadata()->set_namespace_("loops");
+  config.mutable_metadata()->set_uid("uid-of-" + name_);
+  config.mutable_metadata()->set_attempt(sandbox_attempt_);
+  config.set_hostname(name_);
+  config.set_log_directory(node_.root() + "/logs/" + name_);
+  if (host_port_ == 0) return request;
+  for (api::Protocol protocol : {api::TCP, api::UDP}) {
+    api::PortMapping& port = *config.add_port_mappings();
+    port.set_protocol(protocol);
+    port.set_host_port(host_port_);
+    port.set_container_port(80);
+  }
+  return request;
+}
+
+api::CreateContainerRequest PodClient::ContainerRequest() const {
+  api::CreateContainerRequest request;
+  request.set_pod_sandbox_id(sandbox_);
+  *request.mutable_sandbox_config() = SandboxRequest().config();
+  api::ContainerConfig& config = *request.mutable_config();
+  config.mutable_metadata()->set_name("app");
+  config.mutable_metadata()->set_attempt(container_attempt_);
+  config.mutable_image()->set_image(node_.image());
+  for (const std::string& word : command_) config.add_command(word);
+  config.set_log_path("app.log");
+  config.mutable_linux()->mutable_resources()->set_cpu_shares(512);
+  config.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(64 << 20);
+  return request;
+}
+
+grpc::Status PodClient::Pull() {
+  api::PullImageRequest request;
+  request.mutable_image()->set_image(node_.image());
+  api::PullImageResponse response;
+  return Call(node_.images(), &api::ImageService::Stub::PullImage, request, &response);
+}
+
+grpc::Status PodClient::RemoveImage() {
+  api::RemoveImageRequest request;
+  request.mutable_image()->set_image(node_.image());
+  api::RemoveImageResponse response;
+  return Call(node_.images(), &api::ImageService::Stub::RemoveImage, request, &response);
+}
+
+grpc::Status PodClient::RunSandbox() {
+  api::RunPodSandboxResponse response;
+  grpc::Status status =
+      Call(node_.runtime(), &api::RuntimeService::Stub::RunPodSandbox, SandboxRequest(), &response);
+  if (status.ok()) sandbox_ = response.pod_sandbox_id();
+  return status;
+}
+
+grpc::Status PodClient::CreateContainer() {
+  api::CreateContainerResponse response;
+  grpc::Status status = Call(node_.runtime(), &api::RuntimeService::Stub::CreateContainer,
+                             ContainerRequest(), &response);
+  if (status.ok()) container_ = response.container_id();
+  return status;
+}
+
+grpc::Status PodClient::StartContainer() {
+  api::StartContainerRequest request;
+  request.set_container_id(container_);
+  api::StartContainerResponse response;
+  return Call(node_.runtime(), &api::RuntimeService::Stub::StartContainer, request, &response);
+}
+
+grpc::Status PodClient::Exec() {
+  api::ExecSyncRequest request;
+  request.set_container_id(container_);
+  for (const char* word : {"/bin/busybox", "cat", "/srv/data"}) request.add_cmd(word);
+  request.set_timeout(20);
+  api::ExecSyncResponse response;
+  grpc::Status status =
+      Call(node_.runtime(), &api::RuntimeService::Stub::ExecSync, request, &response);
+  if (status.ok() && (response.exit_code() != 0 || response.stdout() != "of the image\n")) {
+    return {grpc::StatusCode::DATA_LOSS, "exit code " + std::to_string(response.exit_code()) +
+                                             ": " + response.stdout() + response.stderr()};
+  }
+  return status;
+}
+
+grpc::Status PodClient::StopContainer(int64_t timeout_seconds) {
+  api::StopContainerRequest request;
+  request.set_container_id(container_);
+  request.set_timeout(timeout_seconds);
+  api::StopContainerResponse response;
+  return Call(node_.runtime(), &api::RuntimeService::Stub::StopContainer, request, &response);
+}
+
+grpc::Status PodClient::RemoveContainer() {
+  api::RemoveContainerRequest request;
+  request.set_container_id(container_);
+  api::RemoveContainerResponse response;
+  return Call(node_.runtime(), &api::RuntimeService::Stub::RemoveContainer, request, &response);
+}
+
+grpc::Status PodClient::StopSandbox() {
+  api::StopPodSandboxRequest request;
+  request.set_pod_sandbox_id(sandbox_);
+  api::StopPodSandboxResponse response;
+  return Call(node_.runtime(), &api::RuntimeService::Stub::StopPodSandbox, request, &response);
+}
+
+grpc::Status PodClient::RemoveSandbox() {
+  api::RemovePodSandboxRequest request;
+  request.set_pod_sandbox_id(sandbox_);
+  api::RemovePodSandboxResponse response;
+  return Call(node_.runtime(), &api::RuntimeService::Stub::RemovePodSandbox, request, &response);
+}
+
+std::vector<api::PodSandbox> PodClient::Sandboxes() {
+  api::ListPodSandboxResponse response;
+  (void)Call(node_.runtime(), &api::RuntimeService::Stub::ListPodSandbox,
+             api::ListPodSandboxRequest(), &response);
+  return {response.items().begin(), response.items().end()};
+}
+
+std::vector<api::Container> PodClient::Containers() {
+  api::ListContainersResponse response;
+  (void)Call(node_.runtime(), &api::RuntimeService::Stub::ListContainers,
+             api::ListContainersRequest(), &response);
+  return {response.containers().begin(), response.containers().end()};
+}
+
+bool PodClient::HasImage() {
+  api::ImageStatusRequest request;
+  request.mutable_image()->set_image(node_.image());
+  api::ImageStatusResponse response;
+  (void)Call(node_.images(), &api::ImageService::Stub::ImageStatus, request, &response);
+  return response.has_image();
+}
+
+std::string PodClient::Address() {
+  api::PodSandboxStatusRequest request;
+  request.set_pod_sandbox_id(sandbox_);
+  api::PodSandboxStatusResponse response;
+  (void)Call(node_.runtime(), &api::RuntimeService::Stub::PodSandboxStatus, request, &response);
+  return response.status().network().ip();
+}
+
+bool PodClient::SandboxIsReady() {
+  for (const api::PodSandbox& item : Sandboxes()) {
+    if (item.id() == sandbox_) return item.state() == api::SANDBOX_READY;
+  }
+  return false;
+}
+
+api::ContainerState PodClient::ContainerState() {
+  for (const api::Container& item : Containers()) {
+    if (item.id() == container_) return item.state();
+  }
+  return api::CONTAINER_UNKNOWN;
+}
+
+}  // namespace skiff::test

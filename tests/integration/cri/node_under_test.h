@@ -1,0 +1,123 @@
+// NodeUnderTest: the CRI server as a process of its own (skiff-cri-under-test) below one directory,
+// to be killed and started again; and a registry with one image.
+#pragma once
+
+// clang-format off: first, since <signal.h> has macros named as CRI's signals.
+#include "proto/cri/runtime/v1/api.grpc.pb.h"
+// clang-format on
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/os/files.h"
+#include "base/os/pidref.h"
+#include "runtime/image/testing/fake_registry.h"
+#include "tests/support/failpoints.h"
+
+namespace skiff::test {
+
+namespace api = ::runtime::v1;
+
+class NodeUnderTest {
+ public:
+  explicit NodeUnderTest(std::string root);
+  ~NodeUnderTest();
+
+  // Starts the server and waits until it serves; fails the test where it does not.
+  void Start();
+  void Kill();  // -9
+  void Stop();  // SIGTERM
+  // Whether the server runs; one that has died is reaped.
+  bool alive();
+  // Starts the server again where it has died.
+  void Revive();
+  pid_t pid() const { return server_ ? server_->pid() : 0; }
+
+  api::RuntimeService::Stub& runtime() { return *runtime_; }
+  api::ImageService::Stub& images() { return *images_; }
+  FailpointPlan& failpoints() { return *failpoints_; }
+  const std::string& root() const { return root_; }
+  std::string image() const { return registry_.host() + "/test/app:1"; }
+  // What the server has said on its standard error so far.
+  std::string Log() const;
+
+  static constexpr const char* kCgroup = "/skiff-cri-loops";
+
+ private:
+  void Connect();
+
+  const std::string root_;
+  runtime::testing::FakeRegistry registry_;
+  FailpointPlan* const failpoints_;
+  std::optional<PidRef> server_;
+  int starts_ = 0;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<api::RuntimeService::Stub> runtime_;
+  std::unique_ptr<api::ImageService::Stub> images_;
+};
+
+// A unary call with a deadline, the answer thrown away or kept.
+template <class Stub, class Request, class Response>
+grpc::Status Call(Stub& stub,
+                  grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                  const Request& request, Response* response,
+                  std::chrono::seconds deadline = std::chrono::seconds(60)) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + deadline);
+  return (stub.*method)(&context, request, response);
+}
+
+// One pod with one container, and the calls that take it through its life. Ids are kept from the
+// answers; a request is the same however often it is sent.
+class PodClient {
+ public:
+  explicit PodClient(NodeUnderTest& node, std::string name = "pod") : node_(node), name_(name) {}
+
+  grpc::Status Pull();
+  grpc::Status RemoveImage();
+  grpc::Status RunSandbox();
+  grpc::Status CreateContainer();
+  grpc::Status StartContainer();
+  grpc::Status Exec();
+  grpc::Status StopContainer(int64_t timeout_seconds = 5);
+  grpc::Status RemoveContainer();
+  grpc::Status StopSandbox();
+  grpc::Status RemoveSandbox();
+
+  api::RunPodSandboxRequest SandboxRequest() const;
+  api::CreateContainerRequest ContainerRequest() const;
+  // What the server lists; empty ones where it fails.
+  std::vector<api::PodSandbox> Sandboxes();
+  std::vector<api::Container> Containers();
+  bool HasImage();
+  std::string Address();
+  bool SandboxIsReady();
+  api::ContainerState ContainerState();
+
+  // The next requests are of another attempt, as kubelet's are after the loss of a pod.
+  void NextSandboxAttempt() { ++sandbox_attempt_; }
+  void NextContainerAttempt() { ++container_attempt_; }
+  void Forget() { sandbox_.clear(), container_.clear(); }
+  void set_command(std::vector<std::string> command) { command_ = std::move(command); }
+  void set_host_port(int port) { host_port_ = port; }
+  const std::string& sandbox() const { return sandbox_; }
+  const std::string& container() const { return container_; }
+  const std::string& name() const { return name_; }
+
+ private:
+  NodeUnderTest& node_;
+  const std::string name_;
+  std::string sandbox_, container_;
+  uint32_t sandbox_attempt_ = 0, container_attempt_ = 0;
+  int host_port_ = 0;
+  // Ends at once when it is told to.
+  std::vector<std::string> command_ = {"/bin/busybox", "sh", "-c",
+                                       "trap 'exit 0' TERM; sleep 1000 & wait"};
+};
+
+}  // namespace skiff::test
