@@ -103,6 +103,8 @@ Result<ContainerPtr> RuntimeService::Assemble(const api::CreateContainerRequest&
   context.image_mounts = TRY(ResolveImageMounts(config));
   context.overlay = TRY(deps_.images->CreateSnapshot(id, image->id));
   *spec = TRY(PlanContainer(config, context));
+  spec->log.rotate_bytes = deps_.logs.rotate_bytes;
+  spec->log.keep_files = deps_.logs.keep_files;
 
   auto container = std::make_shared<Container>();
   container->id = id;
@@ -167,7 +169,7 @@ Result<> RuntimeService::CreateContainer(const api::CreateContainerRequest& requ
   }
   Observe(**created);
   table_.Add(*created);
-  Emit(api::CONTAINER_CREATED_EVENT, id, sandbox->id);
+  Tell(*created, api::CONTAINER_CREATED_EVENT);
   response->set_container_id(id);
   return {};
 }
@@ -184,7 +186,7 @@ Result<> RuntimeService::StartContainer(const api::StartContainerRequest& reques
   auto started = deps_.runtime->StartContainer(container->id);
   Observe(*container);
   operation.unlock();
-  if (started.ok()) Emit(api::CONTAINER_STARTED_EVENT, container->id, container->sandbox_id);
+  if (started.ok()) Tell(container, api::CONTAINER_STARTED_EVENT);
   return started;
 }
 
@@ -212,8 +214,8 @@ Result<> RuntimeService::Discard(const ContainerPtr& container) {
   ContainerView view = container->view();
   view.state = runtime::ContainerState::kExited;
   container->set_view(std::move(view));
-  Emit(api::CONTAINER_DELETED_EVENT, container->id, container->sandbox_id);
   table_.RemoveContainer(container->id);
+  Tell(container, api::CONTAINER_DELETED_EVENT);
   return {};
 }
 

@@ -13,6 +13,7 @@ class EventLog::LogFollower : public Follower {
   ~LogFollower() override {
     std::lock_guard lock(log_.mutex_);
     log_.followers_.erase(id_);
+    while (log_.followers_.empty() && !log_.events_.empty()) log_.DropOldest();
   }
 
   Result<Event> Next() override {
@@ -44,13 +45,26 @@ class EventLog::LogFollower : public Follower {
 
 void EventLog::Append(api::ContainerEventResponse event) {
   auto shared = std::make_shared<const api::ContainerEventResponse>(std::move(event));
+  const size_t size = shared->ByteSizeLong();
   std::lock_guard lock(mutex_);
   events_.push_back(std::move(shared));
-  if (events_.size() > capacity_) {
-    events_.pop_front();
-    ++first_;
+  bytes_ += size;
+  // The newest stays, whatever its size.
+  while (events_.size() > bounds_.events || (bytes_ > bounds_.bytes && events_.size() > 1)) {
+    DropOldest();
   }
   for (const auto& [id, follower] : followers_) follower->Wake();
+}
+
+bool EventLog::followed() const {
+  std::lock_guard lock(mutex_);
+  return !followers_.empty();
+}
+
+void EventLog::DropOldest() {
+  bytes_ -= events_.front()->ByteSizeLong();
+  events_.pop_front();
+  ++first_;
 }
 
 std::unique_ptr<EventLog::Follower> EventLog::Follow(std::function<void()> wake) {

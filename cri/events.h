@@ -1,8 +1,10 @@
 // EventLog: what happened to containers and sandboxes, as one ordered log that any number of
 // clients follow (GetContainerEvents).
 //
-// The last events are kept; a client that falls behind further than that is told so and ends, since
-// a gap must never pass in silence: it lists anew and follows again. Thread-safe.
+// The last events are kept, up to a number and a sum of bytes, while somebody follows. A client
+// that falls behind further than that is told so and ends, since a gap must never pass in silence:
+// it lists anew and follows again. So no client, however slow, costs more than the log. Events are
+// numbered in the order of appending. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +24,17 @@ namespace api = ::runtime::v1;
 class EventLog {
  public:
   using Event = std::shared_ptr<const api::ContainerEventResponse>;
-  explicit EventLog(size_t capacity = 4096) : capacity_(capacity) {}
+  struct Bounds {
+    size_t events = 4096;
+    size_t bytes = 16 << 20;
+  };
+  EventLog() : EventLog(Bounds()) {}
+  explicit EventLog(Bounds bounds) : bounds_(bounds) {}
 
   void Append(api::ContainerEventResponse event);
+  // Whether anybody follows. If not, an event need not be made: who follows later has missed
+  // nothing, provided that the change can be listed before this is asked.
+  bool followed() const;
 
   // One follower: events from the moment of Follow on.
   class Follower {
@@ -39,9 +49,12 @@ class EventLog {
 
  private:
   class LogFollower;
-  const size_t capacity_;
-  std::mutex mutex_;
+  void DropOldest();
+
+  const Bounds bounds_;
+  mutable std::mutex mutex_;  // guards all below
   std::deque<Event> events_;
+  size_t bytes_ = 0;    // of events_
   uint64_t first_ = 0;  // the number of events_.front()
   std::map<uint64_t, LogFollower*> followers_;
   uint64_t next_follower_ = 0;

@@ -41,7 +41,12 @@ Result<> RuntimeService::RecoverSandboxes() {
                    {{"sandbox", id}, {"error", removed.error()}});
     }
   }
-  for (const SandboxPtr& sandbox : table_.Sandboxes()) Observe(*sandbox);
+  for (const SandboxPtr& sandbox : table_.Sandboxes()) {
+    Observe(*sandbox);
+    sandbox->told = sandbox->view().state == runtime::SandboxState::kReady
+                        ? api::CONTAINER_STARTED_EVENT
+                        : api::CONTAINER_STOPPED_EVENT;
+  }
   return {};
 }
 
@@ -68,6 +73,9 @@ Result<> RuntimeService::RecoverContainers() {
     view.resources = record.status().resources().linux();
     container->set_view(std::move(view));
     Observe(*container);
+    container->told = container->view().exit      ? api::CONTAINER_STOPPED_EVENT
+                      : container->view().started ? api::CONTAINER_STARTED_EVENT
+                                                  : api::CONTAINER_CREATED_EVENT;
     table_.Add(std::move(container));
   }
   return {};
@@ -90,17 +98,54 @@ void RuntimeService::OnExit(const runtime::ExitEvent& event) {
   if (event.container_id.empty()) {
     const auto sandbox = table_.FindSandbox(event.sandbox_id);
     if (!sandbox.ok()) return;
-    const bool was_ready = (*sandbox)->view().state == runtime::SandboxState::kReady;
     Observe(**sandbox);
-    if (was_ready && (*sandbox)->view().state != runtime::SandboxState::kReady) {
-      Emit(api::CONTAINER_STOPPED_EVENT, event.sandbox_id, event.sandbox_id);
+    if ((*sandbox)->view().state != runtime::SandboxState::kReady) {
+      Tell(*sandbox, api::CONTAINER_STOPPED_EVENT);
     }
     return;
   }
   const auto container = table_.FindContainer(event.container_id);
-  if (!container.ok()) return;
+  if (!container.ok()) return;  // removed meanwhile, which told of its end too
   Observe(**container);
-  Emit(api::CONTAINER_STOPPED_EVENT, event.container_id, event.sandbox_id);
+  Tell(*container, api::CONTAINER_STOPPED_EVENT);
+}
+
+void RuntimeService::Append(api::ContainerEventType type, const std::string& id,
+                            const Sandbox* sandbox) {
+  if (!events_.followed()) return;  // whoever comes later lists first
+  api::ContainerEventResponse event;
+  event.set_container_id(id);
+  event.set_container_event_type(type);
+  event.set_created_at(Nanoseconds(Clock::Real().WallNow()));
+  if (sandbox != nullptr) {
+    *event.mutable_pod_sandbox_status() = RenderSandboxStatus(*sandbox);
+    for (const ContainerPtr& container : table_.ContainersOf(sandbox->id)) {
+      *event.add_containers_statuses() = RenderContainerStatus(*container);
+    }
+  }
+  events_.Append(std::move(event));
+}
+
+void RuntimeService::Tell(const ContainerPtr& container, api::ContainerEventType type) {
+  const auto sandbox = table_.FindSandbox(container->sandbox_id);
+  const std::lock_guard lock(telling_);
+  const bool ran = container->view().started.has_value();
+  while (container->told < type) {
+    ++container->told;
+    // One that never ran was neither started nor, where it is removed, stopped.
+    if (container->told != type && container->told != api::CONTAINER_CREATED_EVENT && !ran)
+      continue;
+    Append(static_cast<api::ContainerEventType>(container->told), container->id,
+           sandbox.ok() ? sandbox->get() : nullptr);
+  }
+}
+
+void RuntimeService::Tell(const SandboxPtr& sandbox, api::ContainerEventType type) {
+  const std::lock_guard lock(telling_);
+  while (sandbox->told < type) {
+    ++sandbox->told;
+    Append(static_cast<api::ContainerEventType>(sandbox->told), sandbox->id, sandbox.get());
+  }
 }
 
 Result<> RuntimeService::RemoveAll() {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <stop_token>
 #include <string>
 
@@ -33,6 +34,7 @@ class RuntimeService {
     Executor* blocking = nullptr;  // for what runs beside a call
     std::string state_dir;
     std::string version;
+    runtime::LogSpec logs = {};  // CriOptions::logs
   };
   explicit RuntimeService(Deps deps)
       : deps_(std::move(deps)), stats_(*deps_.runtime, *deps_.blocking) {}
@@ -111,7 +113,11 @@ class RuntimeService {
   void Observe(Container& container);
   Result<ContainerPtr> FindRunning(const std::string& id) const;
 
-  void Emit(api::ContainerEventType type, const std::string& id, const std::string& sandbox_id);
+  // recover.cc: appends to the event log what has not been told yet of the thing's way up to and
+  // with this step, in order and each once, whichever thread comes first.
+  void Tell(const ContainerPtr& container, api::ContainerEventType type);
+  void Tell(const SandboxPtr& sandbox, api::ContainerEventType type);
+  void Append(api::ContainerEventType type, const std::string& id, const Sandbox* sandbox);
   // recover.cc
   Result<> RecoverSandboxes();
   Result<> RecoverContainers();
@@ -120,6 +126,7 @@ class RuntimeService {
   const Deps deps_;
   Table table_;
   EventLog events_;
+  std::mutex telling_;  // so that an event with newer statuses follows one with older
   StatsReader stats_;
 };
 

@@ -53,21 +53,6 @@ std::string RuntimeService::SandboxDirectory(const std::string& id) const {
   return deps_.state_dir + "/sandboxes/" + id;
 }
 
-void RuntimeService::Emit(api::ContainerEventType type, const std::string& id,
-                          const std::string& sandbox_id) {
-  api::ContainerEventResponse event;
-  event.set_container_id(id);
-  event.set_container_event_type(type);
-  event.set_created_at(Nanoseconds(Clock::Real().WallNow()));
-  if (const auto sandbox = table_.FindSandbox(sandbox_id); sandbox.ok()) {
-    *event.mutable_pod_sandbox_status() = RenderSandboxStatus(**sandbox);
-    for (const ContainerPtr& container : table_.ContainersOf(sandbox_id)) {
-      *event.add_containers_statuses() = RenderContainerStatus(*container);
-    }
-  }
-  events_.Append(std::move(event));
-}
-
 void RuntimeService::Observe(Sandbox& sandbox) {
   SandboxView view = sandbox.view();
   if (auto status = deps_.runtime->Sandbox(sandbox.id); status.ok()) {
@@ -180,8 +165,7 @@ Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
   }
   table_.Add(sandbox);
   operation.unlock();
-  Emit(api::CONTAINER_CREATED_EVENT, id, id);
-  Emit(api::CONTAINER_STARTED_EVENT, id, id);
+  Tell(sandbox, api::CONTAINER_STARTED_EVENT);
   response->set_pod_sandbox_id(id);
   return {};
 }
@@ -215,11 +199,10 @@ Result<> RuntimeService::StopPodSandbox(const api::StopPodSandboxRequest& reques
   }
   const SandboxPtr& sandbox = *found;
   std::unique_lock operation(sandbox->operation);
-  const bool was_ready = sandbox->view().state == runtime::SandboxState::kReady;
   auto halted = Halt(sandbox);
   operation.unlock();
-  if (was_ready && sandbox->view().state != runtime::SandboxState::kReady) {
-    Emit(api::CONTAINER_STOPPED_EVENT, sandbox->id, sandbox->id);
+  if (sandbox->view().state != runtime::SandboxState::kReady) {
+    Tell(sandbox, api::CONTAINER_STOPPED_EVENT);
   }
   return halted;
 }
@@ -234,17 +217,19 @@ Result<> RuntimeService::RemovePodSandbox(const api::RemovePodSandboxRequest& re
   const SandboxPtr& sandbox = *found;
   std::unique_lock operation(sandbox->operation);
   if (!table_.FindSandbox(sandbox->id).ok()) return {};  // removed while we waited
-  const bool was_ready = sandbox->view().state == runtime::SandboxState::kReady;
   if (auto stopped = deps_.runtime->StopSandbox(sandbox->id); !stopped.ok()) return stopped;
   for (const ContainerPtr& container : table_.ContainersOf(sandbox->id)) {
     const std::lock_guard container_operation(container->operation);
     TRY(Discard(container));
   }
   TRY(Dispose(sandbox));
-  Observe(*sandbox);
-  if (was_ready) Emit(api::CONTAINER_STOPPED_EVENT, sandbox->id, sandbox->id);
-  Emit(api::CONTAINER_DELETED_EVENT, sandbox->id, sandbox->id);
+  SandboxView view = sandbox->view();
+  view.state = runtime::SandboxState::kStopped;
+  sandbox->set_view(std::move(view));
+  stats_.Forget(sandbox->id);
+  // First the table: who lists after the event must not find it.
   table_.RemoveSandbox(sandbox->id);
+  Tell(sandbox, api::CONTAINER_DELETED_EVENT);
   return {};
 }
 

@@ -32,6 +32,9 @@ struct CriOptions {
   runtime::RuntimeConfig runtime;
   runtime::ImageStore::Options images;
   cni::PodNetwork* network = nullptr;  // must outlive the server
+  // How every container's log is rotated by its writer (the path is each container's own). Not at
+  // all by default: then whoever uses the runtime does it, by ReopenContainerLog.
+  runtime::LogSpec logs;
   std::string version = "0.1.0";
 };
 

@@ -314,11 +314,88 @@ TEST_F(ServiceTest, EventsAreOneOrderedLog) {
   EXPECT_EQ(seen, (std::vector<std::string>{"CREATED_EVENT s", "STARTED_EVENT s", "CREATED_EVENT c",
                                             "STARTED_EVENT c", "STOPPED_EVENT c", "DELETED_EVENT c",
                                             "STOPPED_EVENT s", "DELETED_EVENT s"}));
-  // Who is too slow is told so.
-  EventLog small(2);
-  auto slow = small.Follow([] {});
-  for (int i = 0; i < 3; ++i) small.Append({});
+}
+
+TEST_F(ServiceTest, EventsLeaveOutNothingHoweverFastTheContainer) {
+  auto follower = service_->events().Follow([] {});
+  const std::string image = Pull();
+  const auto sandbox = *RunSandbox(SandboxRequest());
+  const auto container = *CreateContainer(sandbox, image);
+  ASSERT_TRUE(OnContainer(&RuntimeService::StartContainer, container).ok());
+  const auto exit = runtime_.Exit(container, 0);
+  // Removed before the service hears of the exit.
+  ASSERT_TRUE(OnContainer(&RuntimeService::RemoveContainer, container).ok());
+  service_->OnExit(exit);
+  std::vector<std::string> seen;
+  EventLog::Event last;
+  while (const auto event = *follower->Next()) {
+    if (event->container_id() != container) continue;
+    seen.push_back(api::ContainerEventType_Name(event->container_event_type()).substr(10));
+    last = event;
+  }
+  EXPECT_EQ(seen, (std::vector<std::string>{"CREATED_EVENT", "STARTED_EVENT", "STOPPED_EVENT",
+                                            "DELETED_EVENT"}));
+  EXPECT_EQ(last->pod_sandbox_status().id(), sandbox);
+  EXPECT_EQ(last->containers_statuses_size(), 0) << "it is gone from the lists by then";
+}
+
+TEST_F(ServiceTest, EventsOfAContainerThatNeverRanTellOfNoStart) {
+  auto follower = service_->events().Follow([] {});
+  const std::string image = Pull();
+  const auto container = *CreateContainer(*RunSandbox(SandboxRequest()), image);
+  ASSERT_TRUE(OnContainer(&RuntimeService::RemoveContainer, container).ok());
+  std::vector<api::ContainerEventType> seen;
+  while (const auto event = *follower->Next()) {
+    if (event->container_id() == container) seen.push_back(event->container_event_type());
+  }
+  EXPECT_EQ(seen, (std::vector<api::ContainerEventType>{api::CONTAINER_CREATED_EVENT,
+                                                        api::CONTAINER_DELETED_EVENT}));
+}
+
+api::ContainerEventResponse EventOf(const std::string& id) {
+  api::ContainerEventResponse event;
+  event.set_container_id(id);
+  return event;
+}
+
+TEST(EventLog, FollowersReadAtTheirOwnPace) {
+  EventLog log;
+  int wakes = 0;
+  auto early = log.Follow([&] { ++wakes; });
+  EXPECT_EQ(*early->Next(), nullptr);
+  log.Append(EventOf("1"));
+  auto late = log.Follow([] {});
+  log.Append(EventOf("2"));
+  EXPECT_EQ(wakes, 1) << "woken once until it has asked again";
+  EXPECT_EQ((*early->Next())->container_id(), "1");
+  EXPECT_EQ((*early->Next())->container_id(), "2");
+  EXPECT_EQ(*early->Next(), nullptr);
+  EXPECT_EQ((*late->Next())->container_id(), "2") << "what was before it followed is not told";
+}
+
+TEST(EventLog, WhoIsTooSlowIsToldSo) {
+  EventLog few({.events = 2, .bytes = 1 << 20});
+  auto slow = few.Follow([] {});
+  for (int i = 0; i < 3; ++i) few.Append(EventOf("x"));
   EXPECT_EQ(slow->Next().error().code(), Code::kDataLoss);
+  EventLog small({.events = 100, .bytes = 1000});
+  auto greedy = small.Follow([] {});
+  for (int i = 0; i < 3; ++i) small.Append(EventOf(std::string(600, 'x')));
+  EXPECT_EQ(greedy->Next().error().code(), Code::kDataLoss);
+}
+
+TEST(EventLog, KeepsNothingForNobody) {
+  EventLog log;
+  EXPECT_FALSE(log.followed());
+  auto follower = log.Follow([] {});
+  EXPECT_TRUE(log.followed());
+  log.Append(EventOf("1"));
+  follower.reset();
+  EXPECT_FALSE(log.followed());
+  auto next = log.Follow([] {});
+  EXPECT_EQ(*next->Next(), nullptr);
+  log.Append(EventOf("2"));
+  EXPECT_EQ((*next->Next())->container_id(), "2");
 }
 
 TEST_F(ServiceTest, ImageCalls) {

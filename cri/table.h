@@ -41,6 +41,8 @@ struct Sandbox {
   bool has_network = false;
   // Serialises the calls that change the sandbox; never held while the table is locked.
   std::mutex operation;
+  // The last event (api::ContainerEventType) that was told of it; -1: none. Guarded by the teller.
+  int told = -1;
 
   SandboxView view() const {
     std::lock_guard lock(mutex_);
@@ -76,6 +78,7 @@ struct Container {
   bool stdin_open = false;
   std::string writable_dir;
   std::mutex operation;
+  int told = -1;  // as the sandbox's
 
   ContainerView view() const {
     std::lock_guard lock(mutex_);
