@@ -34,7 +34,7 @@ Result<> LogWriter::Open() {
   if (::fstat(opened.get(), &info) != 0) return Error::Sys(errno, "fstat", spec_.path);
   file_ = std::move(opened);
   file_bytes_ = static_cast<uint64_t>(info.st_size);
-  at_line_end_ = true;
+  torn_ = false;
   return {};
 }
 
@@ -77,7 +77,9 @@ void LogWriter::AppendLine(LogStream stream, std::string_view text, bool whole,
   std::string_view label = stream == LogStream::kStdout ? " stdout " : " stderr ";
   size_t length = time.size() + label.size() + 2 + text.size() + 1;
   uint64_t after = file_bytes_ + out_.size() + length;
-  if (spec_.rotate_bytes != 0 && after > spec_.rotate_bytes && at_line_end_ &&
+  // A line that never ends must not keep the log growing.
+  bool may_part = at_line_end_ || after > 2 * spec_.rotate_bytes;
+  if (spec_.rotate_bytes != 0 && after > spec_.rotate_bytes && may_part &&
       file_bytes_ + out_.size() > 0) {
     Flush();
     Rotate();
@@ -89,11 +91,13 @@ void LogWriter::AppendLine(LogStream stream, std::string_view text, bool whole,
 
 void LogWriter::Flush() {
   if (out_.empty()) return;
+  if (torn_) out_.insert(out_.begin(), '\n');
   std::string_view rest = out_;
   while (!rest.empty()) {
     ssize_t put = ::write(file_.get(), rest.data(), rest.size());
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) break;  // no space, most likely: the container goes on, its words are lost
+    if (put <= 0) break;  // no space, most likely: the container goes on, its words are lost
+    torn_ = rest[static_cast<size_t>(put) - 1] != '\n';
     rest.remove_prefix(static_cast<size_t>(put));
     file_bytes_ += static_cast<uint64_t>(put);
   }

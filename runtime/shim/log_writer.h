@@ -4,7 +4,10 @@
 //   2026-01-02T03:04:05.000000006Z stderr P the first 16 KiB of a long one
 //
 // The format is that of the Kubernetes design "CRI logging": P marks a piece whose line goes on.
-// A last line without a newline is a P too. Owned by one container of the shim.
+// A last line without a newline is a P too. Files are parted between lines, so that each can be
+// read by itself; only a line that alone is as long as a file goes on in the next. Where a write
+// fails (a full disk), whole lines are lost, and a line that was cut short gets its end when there
+// is room again. Owned by one container of the shim.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +48,8 @@ class LogWriter {
   UniqueFd file_;
   uint64_t file_bytes_ = 0;
   uint64_t dropped_bytes_ = 0;
-  bool at_line_end_ = true;  // of the file: rotation does not part the pieces of a line
+  bool at_line_end_ = true;  // of the log: the last piece was the end of its line
+  bool torn_ = false;        // the last write ended within a piece
   std::string pending_[2];   // of each stream: the beginning of a line
   std::string out_;          // formatted, not written yet
 };

@@ -1,6 +1,8 @@
 #include "runtime/shim/log_writer.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "base/os/files.h"
 
@@ -82,6 +84,39 @@ TEST_F(LogWriterTest, RotatesAtTheLineThatWouldNotFit) {
   EXPECT_EQ(Content(".1"), line + line);
   EXPECT_EQ(Content(".2"), line + line);
   EXPECT_FALSE(PathExists(Path() + ".3"));
+}
+
+TEST_F(LogWriterTest, ALineThatNeverEndsRotatesToo) {
+  const std::string piece = Line("stdout P " + std::string(kLogPieceBytes, 'x'));
+  LogWriter log({.path = Path(), .rotate_bytes = piece.size(), .keep_files = 3});
+  ASSERT_TRUE(log.Open().ok());
+  for (int i = 0; i < 20; ++i) {
+    log.Write(LogStream::kStdout, std::string(kLogPieceBytes, 'x'), kTime);
+  }
+  for (const char* file : {"", ".1", ".2"}) EXPECT_LE(Content(file).size(), 2 * piece.size());
+  EXPECT_EQ(Content(".1"), piece + piece);
+  EXPECT_FALSE(PathExists(Path() + ".3"));
+}
+
+TEST_F(LogWriterTest, WhatAFullDiskCutShortEndsBeforeTheNextLine) {
+  const std::string line = Line("stdout F 0123456789");
+  LogWriter log({.path = Path()});
+  ASSERT_TRUE(log.Open().ok());
+  // A file of limited size is as good as a full disk: write(2) takes what fits, then fails.
+  auto* on_limit = ::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit small = before;
+  small.rlim_cur = line.size() + 5;
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  log.Write(LogStream::kStdout, "0123456789\n0123456789\n", kTime);
+  log.Write(LogStream::kStdout, "lost\n", kTime);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  ::signal(SIGXFSZ, on_limit);
+  EXPECT_GT(log.dropped_bytes(), 0U);
+  log.Write(LogStream::kStdout, "0123456789\n", kTime);
+  log.Write(LogStream::kStdout, "0123456789\n", kTime);
+  EXPECT_EQ(Content(), line + line.substr(0, 5) + "\n" + line + line);
 }
 
 TEST_F(LogWriterTest, NoPathIsNoLog) {
