@@ -31,6 +31,7 @@ std::string_view CodeName(Code code) {
 Code CodeFromErrno(int sys_errno) {
   switch (sys_errno) {
     case EINVAL:
+    case ERANGE:
     case ENAMETOOLONG:
     case ENOTDIR:
     case EISDIR: return Code::kInvalidArgument;

@@ -324,6 +324,9 @@ Result<runtime::ResourceSpec> PlanResources(const api::LinuxContainerResources& 
   if (resources.cpu_shares() < 0 || resources.cpu_period() < 0) {
     return Invalid("resources: CPU shares and period must not be negative");
   }
+  if (resources.oom_score_adj() < -1000 || resources.oom_score_adj() > 1000) {
+    return Invalid("resources: oom_score_adj is outside of -1000 to 1000");
+  }
   SetIf(resources.cpu_shares() > 0, &spec.cpu_shares,
         static_cast<uint64_t>(std::clamp<int64_t>(resources.cpu_shares(), 2, 262144)));
   SetIf(resources.cpu_quota() != 0, &spec.cpu_quota_us,
@@ -385,9 +388,7 @@ Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
   spec.host_cgroup_namespace = security.privileged();
   spec.resources = TRY(PlanResources(config.linux().resources()));
   if (config.linux().has_resources()) {
-    const int64_t score = config.linux().resources().oom_score_adj();
-    if (score < -1000 || score > 1000) return Invalid("resources: bad oom_score_adj");
-    spec.oom_score_adj = static_cast<int>(score);
+    spec.oom_score_adj = static_cast<int>(config.linux().resources().oom_score_adj());
   }
   spec.stop_signal = SIGTERM;
   if (config.stop_signal() != api::RUNTIME_DEFAULT) {

@@ -256,6 +256,10 @@ TEST(Resources, AreTakenAndChecked) {
   resources.set_memory_swap_limit_in_bytes(1);
   EXPECT_EQ(PlanResources(resources).error().code(), Code::kInvalidArgument);
   resources.clear_memory_swap_limit_in_bytes();
+  resources.set_oom_score_adj(1001);
+  EXPECT_EQ(PlanResources(resources).error().code(), Code::kInvalidArgument);
+  resources.set_oom_score_adj(1000);
+  EXPECT_TRUE(PlanResources(resources).ok());
   (*resources.mutable_unified())["../x"] = "1";
   EXPECT_EQ(PlanResources(resources).error().code(), Code::kInvalidArgument);
 }

@@ -2,8 +2,8 @@
 
     python3 -m tests.conformance.cri [--build DIR] [PART...]
 
-PART is MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, crun-1, crun-4);
-without one, all of them. A spec that fails, or is skipped without being in skips.txt, fails the run;
+PART is "crictl", or MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, crun-1,
+crun-4); without one, all of them. A spec that fails, or is skipped without being in skips.txt, fails the run;
 one of skips.txt that ran is reported. Logs go to DIR/conformance.
 
 Needs root, docker-registry, and crictl, critest and ginkgo in build/crictl (`./dev conformance` sees to it).
@@ -19,8 +19,10 @@ import tempfile
 from tests.conformance.cri import critest, images
 from tests.support.cri import TOP, Registry, enter
 
+HERE = pathlib.Path(__file__).resolve().parent
 PORT = 5000
-PARTS = [f"{mode}-{processes}" for mode in critest.MODES for processes in (1, 4)]
+SESSION = "crictl"
+PARTS = [SESSION] + [f"{mode}-{processes}" for mode in critest.MODES for processes in (1, 4)]
 
 
 def indented(text):
@@ -62,12 +64,23 @@ def table(outcomes, expected):
             yield from (f"- {spec}" for spec in specs)
 
 
+def crictl_session(build, logs):
+    """Whether crictl's tests pass; what pytest says is the report."""
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120",
+            "--basetemp", logs / "crictl", HERE / "crictl"]
+    return subprocess.run(argv, env={**os.environ, "SKIFF_BUILD": str(build)}, timeout=600).returncode == 0
+
+
 def inside(build, parts, folder):
     logs = build / "conformance"
     logs.mkdir(exist_ok=True)
-    expected = critest.expected_skips((critest.HERE / "skips.txt").read_text())
+    good = SESSION not in parts or crictl_session(build, logs)
+    parts = [part for part in parts if part != SESSION]
+    if not parts:
+        return 0 if good else 1
+    expected = critest.expected_skips((HERE / "skips.txt").read_text())
     registry = Registry(folder, PORT)
-    outcomes, good = [], True
+    outcomes = []
     try:
         images.push_all(registry.address)
         for part in parts:
