@@ -27,8 +27,6 @@ constexpr const char* kMaskedPaths[] = {
 constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                           "/proc/sysrq-trigger"};
 
-Error Invalid(std::string_view what) { return Error(Code::kInvalidArgument, std::string(what)); }
-
 uint64_t Bit(cap_value_t value) { return uint64_t{1} << value; }
 
 uint64_t AllCapabilities() {

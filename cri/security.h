@@ -2,6 +2,9 @@
 // paths. Reads seccomp profiles that the context names; otherwise pure.
 #pragma once
 
+#include <string>
+#include <string_view>
+
 #include "base/result.h"
 #include "proto/cri/runtime/v1/api.pb.h"
 #include "runtime/image/image.h"
@@ -10,6 +13,11 @@
 namespace skiff::cri {
 
 namespace api = ::runtime::v1;
+
+// What a request asks for makes no sense.
+inline Error Invalid(std::string_view what) {
+  return Error(Code::kInvalidArgument, std::string(what));
+}
 
 // Fills in the spec's fields of these matters. InvalidArgument for contradictions.
 Result<> PlanSecurity(const api::LinuxContainerSecurityContext& security,

@@ -19,8 +19,6 @@ constexpr size_t kMaxHostname = 63;  // HOST_NAME_MAX is 64, DNS labels end at 6
 constexpr std::string_view kDefaultPath =
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-Error Invalid(std::string_view what) { return Error(Code::kInvalidArgument, std::string(what)); }
-
 bool IsAbsolute(std::string_view path) {
   return path.starts_with('/') && path.find('\0') == std::string_view::npos;
 }

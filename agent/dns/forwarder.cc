@@ -14,6 +14,7 @@
 #include <charconv>
 #include <set>
 
+#include "agent/dns/asio_address.h"
 #include "agent/spec/dns.h"
 #include "base/log.h"
 #include "base/os/files.h"
@@ -34,17 +35,6 @@ constexpr size_t kMaxTries = 4;
 constexpr milliseconds kStaleAfter{1800};
 constexpr seconds kShunFor{10};
 constexpr seconds kResolvConfCheck{5};
-
-asio::ip::address ToAsio(const net::IpAddress& address) {
-  if (address.is_v4()) {
-    asio::ip::address_v4::bytes_type bytes;
-    std::copy_n(address.bytes(), bytes.size(), bytes.begin());
-    return asio::ip::address_v4(bytes);
-  }
-  asio::ip::address_v6::bytes_type bytes;
-  std::copy_n(address.bytes(), bytes.size(), bytes.begin());
-  return asio::ip::address_v6(bytes);
-}
 
 uint16_t RandomId() {
   uint16_t id = 0;

@@ -8,6 +8,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 
+#include "agent/dns/asio_address.h"
 #include "base/log.h"
 
 namespace skiff::agent::dns {
@@ -23,11 +24,6 @@ constexpr size_t kMaxQueryBytes = 1500;
 // What may wait while the thread is busy: some milliseconds' worth.
 constexpr int kSocketBufferBytes = 1 << 20;
 constexpr std::chrono::seconds kIdleFor{10};  // RFC 7766, section 6.2.3: a few seconds
-
-asio::ip::address ToAsio(const net::IpAddress& address) {
-  // Of addresses that parsed once.
-  return asio::ip::make_address(address.ToString());
-}
 
 Result<> BindError(const boost::system::error_code& error, const net::IpAddress& address,
                    uint16_t port) {

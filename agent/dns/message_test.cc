@@ -20,7 +20,7 @@ TEST(NameTest, TextAndWire) {
   EXPECT_EQ(NameText(""), ".");
   EXPECT_EQ(NameText(Name("\3a.b", 4)), "a\\046b");
   for (const std::string& bad : {std::string(), std::string("."), std::string("a..b"),
-                                std::string(64, 'a'), std::string(".a")}) {
+                                 std::string(64, 'a'), std::string(".a")}) {
     EXPECT_FALSE(ParseName(bad)) << bad;
   }
   EXPECT_TRUE(ParseName(std::string(63, 'a')));

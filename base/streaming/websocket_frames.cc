@@ -13,16 +13,16 @@ namespace skiff::streaming {
 namespace {
 
 enum Opcode : uint8_t {
-  kContinuation = 0,
-  kText = 1,
-  kBinary = 2,
-  kClose = 8,
-  kPing = 9,
-  kPong = 10,
+  kOpContinuation = 0,
+  kOpText = 1,
+  kOpBinary = 2,
+  kOpClose = 8,
+  kOpPing = 9,
+  kOpPong = 10,
 };
 constexpr size_t kMaxControlBytes = 125;
 
-Error Bad(const char* what) {
+Error BadFrame(const char* what) {
   return Error(Code::kInvalidArgument, std::string("WebSocket: ") + what);
 }
 
@@ -83,36 +83,36 @@ Result<> WebSocketParser::TakeHeader() {
   bool masked = (Byte(header_, 1) & 0x80) != 0;
   fin_ = (first & 0x80) != 0;
   opcode_ = first & 0x0f;
-  if ((first & 0x70) != 0) return Bad("reserved bits are set");
+  if ((first & 0x70) != 0) return BadFrame("reserved bits are set");
   if (masked != (role_ == WebSocketRole::kServer)) {
-    return Bad(masked ? "a server's frame is masked" : "a client's frame is not masked");
+    return BadFrame(masked ? "a server's frame is masked" : "a client's frame is not masked");
   }
   size_t at = 2;
   left_ = Byte(header_, 1) & 0x7f;
   if (size_t size = left_ == 126 ? 2 : left_ == 127 ? 8 : 0; size > 0) {
     left_ = 0;
     for (; at < 2 + size; ++at) left_ = left_ << 8 | Byte(header_, at);
-    if (left_ >> 63 != 0) return Bad("length out of range");
+    if (left_ >> 63 != 0) return BadFrame("length out of range");
   }
   for (size_t i = 0; masked && i < 4; ++i) mask_[i] = Byte(header_, at + i);
   offset_ = 0;
   control_.clear();
   switch (opcode_) {
-    case kContinuation:
-      if (!in_message_) return Bad("continuation of nothing");
+    case kOpContinuation:
+      if (!in_message_) return BadFrame("continuation of nothing");
       break;
-    case kText:
-    case kBinary:
-      if (in_message_) return Bad("a message inside another");
+    case kOpText:
+    case kOpBinary:
+      if (in_message_) return BadFrame("a message inside another");
       in_message_ = true;
       message_begun_ = false;
       break;
-    case kClose:
-    case kPing:
-    case kPong:
-      if (!fin_ || left_ > kMaxControlBytes) return Bad("control frame is cut or too long");
+    case kOpClose:
+    case kOpPing:
+    case kOpPong:
+      if (!fin_ || left_ > kMaxControlBytes) return BadFrame("control frame is cut or too long");
       break;
-    default: return Bad("unknown opcode");
+    default: return BadFrame("unknown opcode");
   }
   in_payload_ = true;
   return {};
@@ -131,11 +131,11 @@ Result<> WebSocketParser::TakePayload(std::string_view& bytes) {
   left_ -= taken;
   bool frame_ends = left_ == 0;
   if (frame_ends) in_payload_ = false;
-  if (opcode_ >= kClose) {
+  if (opcode_ >= kOpClose) {
     control_ += piece;
     if (!frame_ends) return {};
-    if (opcode_ == kPing) sink_.OnPing(control_);
-    if (opcode_ == kClose) {
+    if (opcode_ == kOpPing) sink_.OnPing(control_);
+    if (opcode_ == kOpClose) {
       closed_ = true;
       sink_.OnClose();
     }
@@ -151,11 +151,11 @@ Result<> WebSocketParser::TakePayload(std::string_view& bytes) {
 // ---- writing ----
 
 std::string WebSocketMessage(WebSocketRole role, bool text, std::string_view payload) {
-  return Frame(role, text ? kText : kBinary, payload);
+  return Frame(role, text ? kOpText : kOpBinary, payload);
 }
 
 std::string WebSocketPong(WebSocketRole role, std::string_view payload) {
-  return Frame(role, kPong, payload);
+  return Frame(role, kOpPong, payload);
 }
 
 std::string WebSocketClose(WebSocketRole role, uint16_t status, std::string_view reason) {
@@ -163,7 +163,7 @@ std::string WebSocketClose(WebSocketRole role, uint16_t status, std::string_view
   payload += static_cast<char>(status >> 8);
   payload += static_cast<char>(status & 0xff);
   payload += reason.substr(0, kMaxControlBytes - 2);
-  return Frame(role, kClose, payload);
+  return Frame(role, kOpClose, payload);
 }
 
 // ---- handshake ----

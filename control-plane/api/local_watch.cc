@@ -10,7 +10,7 @@ namespace skiff::cp {
 namespace {
 
 // A subscriber this far behind starts again from a snapshot.
-constexpr size_t kMaxPending = 100'000;
+constexpr size_t kMaxPendingLocal = 100'000;
 constexpr std::chrono::seconds kCatchUpTime{3};
 
 class Feed final : public CacheListener, public std::enable_shared_from_this<Feed> {
@@ -42,7 +42,7 @@ class Feed final : public CacheListener, public std::enable_shared_from_this<Fee
   void OnEvent(const CacheEventPtr& event) override {
     std::lock_guard lock(mutex_);
     if (stopped_ || lost_) return;
-    if (pending_.size() >= kMaxPending) {
+    if (pending_.size() >= kMaxPendingLocal) {
       lost_ = true;
       pending_.clear();
     } else {

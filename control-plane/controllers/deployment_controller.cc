@@ -23,8 +23,6 @@ using k8s::core::v1::Pod;
 using DeploymentPtr = std::shared_ptr<const Deployment>;
 using PodPtr = std::shared_ptr<const Pod>;
 
-std::string OrphansOf(const std::string& ns) { return "orphans/" + ns; }
-
 class DeploymentController : public Controller {
  public:
   DeploymentController(Client& client, Executor& executor)

@@ -24,9 +24,6 @@ using ReplicaSetPtr = std::shared_ptr<const ReplicaSet>;
 constexpr int kBurst = 500;
 constexpr char kFailure[] = "ReplicaFailure";
 
-// Pods without a controller are found under this.
-std::string OrphansOf(const std::string& ns) { return "orphans/" + ns; }
-
 class ReplicaSetController : public Controller {
  public:
   ReplicaSetController(Client& client, Executor& executor)

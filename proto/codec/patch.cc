@@ -10,9 +10,6 @@ namespace {
 
 constexpr size_t kMaxOperations = 10000;
 
-Error Malformed(std::string why) { return Error(Code::kInvalidArgument, std::move(why)); }
-Error NotApplicable(std::string why) { return Error(Code::kFailedPrecondition, std::move(why)); }
-
 // RFC 6901. The tokens of "/a/b~1c", or an error for text that does not begin with a slash.
 Result<std::vector<std::string>> ParsePointer(const std::string& pointer) {
   std::vector<std::string> tokens;

@@ -19,7 +19,7 @@ using google::protobuf::Message;
 using Operator = LabelSelector::Operator;
 using Requirement = LabelSelector::Requirement;
 
-constexpr size_t kMaxText = 64 * 1024;
+constexpr size_t kMaxSelectorBytes = 64 * 1024;
 
 Error Unparsable(const std::string& why) {
   return Error(Code::kInvalidArgument, "unable to parse requirement: " + why);
@@ -198,7 +198,7 @@ LabelSelector LabelSelector::Nothing() {
 }
 
 Result<LabelSelector> LabelSelector::Parse(std::string_view text) {
-  if (text.size() > kMaxText) return Unparsable("the selector is too long");
+  if (text.size() > kMaxSelectorBytes) return Unparsable("the selector is too long");
   LabelSelector selector;
   Lexer lexer(text);
   while (!lexer.token().empty()) {
@@ -279,7 +279,7 @@ Result<FieldSelector> FieldSelector::Parse(std::string_view text) {
     return Error(Code::kInvalidArgument, "invalid selector: '" + std::string(text) +
                                              "'; can't understand '" + std::string(term) + "'");
   };
-  if (text.size() > kMaxText) return invalid("a selector of this length");
+  if (text.size() > kMaxSelectorBytes) return invalid("a selector of this length");
   for (size_t at = 0; at < text.size();) {
     // A term ends at the next comma that no backslash escapes.
     size_t end = at;

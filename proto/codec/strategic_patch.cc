@@ -21,9 +21,6 @@ constexpr std::string_view kRetainKeys = "$retainKeys";
 constexpr std::string_view kSetElementOrder = "$setElementOrder/";
 constexpr std::string_view kDeleteFromList = "$deleteFromPrimitiveList/";
 
-Error Malformed(std::string why) { return Error(Code::kInvalidArgument, std::move(why)); }
-Error NotApplicable(std::string why) { return Error(Code::kFailedPrecondition, std::move(why)); }
-
 // What the schema says about one key of an object.
 struct KeySchema {
   const Descriptor* type = nullptr;  // of the value, the elements or the map's values, if messages

@@ -271,11 +271,9 @@ void AddDockerNames(const StagedArchive& archive, std::vector<ArchivedImage>* im
 
 // ---- writing ----
 
-constexpr size_t kBlock = 512;
-
 // A ustar header of a plain file, the same bytes for the same content.
 std::string TarHeader(const std::string& name, uint64_t size) {
-  std::array<char, kBlock> header{};
+  std::array<char, kTarBlockBytes> header{};
   const auto put = [&](size_t at, std::string_view text) {
     std::memcpy(header.data() + at, text.data(), text.size());
   };
@@ -303,7 +301,7 @@ std::string TarHeader(const std::string& name, uint64_t size) {
 }
 
 Result<> WritePadding(int fd, uint64_t size) {
-  return WriteAll(fd, std::string((kBlock - size % kBlock) % kBlock, '\0'));
+  return WriteAll(fd, std::string((kTarBlockBytes - size % kTarBlockBytes) % kTarBlockBytes, '\0'));
 }
 
 Result<> WriteTarFile(int fd, const std::string& name, std::string_view bytes) {
@@ -380,7 +378,7 @@ Result<> WriteImageArchive(const Content& content,
   TRY(WriteTarFile(fd, "index.json", index.dump()));
   TRY(WriteTarFile(fd, "manifest.json", docker.dump()));
   for (const Digest& digest : blobs) TRY(WriteTarBlob(fd, content, digest));
-  return WriteAll(fd, std::string(2 * kBlock, '\0'));
+  return WriteAll(fd, std::string(2 * kTarBlockBytes, '\0'));
 }
 
 }  // namespace skiff::runtime

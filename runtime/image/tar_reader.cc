@@ -8,7 +8,6 @@
 namespace skiff::runtime {
 namespace {
 
-constexpr size_t kBlock = 512;
 constexpr uint64_t kMaxExtendedBytes = 1 << 20;  // of one pax or long-name header
 constexpr size_t kMaxPath = PATH_MAX;
 
@@ -58,7 +57,7 @@ std::optional<int64_t> Number(std::string_view raw) {
 bool ChecksumFits(const std::string& block) {
   int64_t as_unsigned = 0;
   int64_t as_signed = 0;  // what some old writers summed
-  for (size_t i = 0; i < kBlock; ++i) {
+  for (size_t i = 0; i < kTarBlockBytes; ++i) {
     const bool in_field = i >= kChecksum.at && i < kChecksum.at + kChecksum.length;
     const char c = in_field ? ' ' : block[i];
     as_unsigned += static_cast<unsigned char>(c);
@@ -147,9 +146,9 @@ Result<> TarReader::Skip(uint64_t bytes) {
 // A whole block, or nothing at the end of the stream.
 Result<std::string> TarReader::ReadBlock() {
   std::string block;
-  block.reserve(kBlock);
-  while (block.size() < kBlock) {
-    const std::string_view taken = TRY(Take(kBlock - block.size()));
+  block.reserve(kTarBlockBytes);
+  while (block.size() < kTarBlockBytes) {
+    const std::string_view taken = TRY(Take(kTarBlockBytes - block.size()));
     if (taken.empty()) {
       if (block.empty()) return block;
       return Wrong(Code::kDataLoss, "cut short within a header");
@@ -169,7 +168,7 @@ Result<std::string> TarReader::ReadWhole(uint64_t size, std::string_view what) {
     if (taken.empty()) return Wrong(Code::kDataLoss, "cut short within a header");
     content.append(taken);
   }
-  TRY(Skip((kBlock - size % kBlock) % kBlock));
+  TRY(Skip((kTarBlockBytes - size % kTarBlockBytes) % kTarBlockBytes));
   return content;
 }
 
@@ -298,7 +297,7 @@ Result<std::optional<TarEntry>> TarReader::Next() {
     }
     TarEntry entry = TRY(MakeEntry(header, std::move(extended)));
     data_left_ = entry.size_bytes;
-    padding_ = (kBlock - entry.size_bytes % kBlock) % kBlock;
+    padding_ = (kTarBlockBytes - entry.size_bytes % kTarBlockBytes) % kTarBlockBytes;
     return std::optional<TarEntry>(std::move(entry));
   }
 }

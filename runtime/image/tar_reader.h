@@ -17,6 +17,8 @@
 
 namespace skiff::runtime {
 
+inline constexpr size_t kTarBlockBytes = 512;  // of headers, and what contents are padded to
+
 enum class TarType { kFile, kDirectory, kSymlink, kHardlink, kCharDevice, kBlockDevice, kFifo };
 
 struct TarEntry {

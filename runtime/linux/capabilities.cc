@@ -11,47 +11,47 @@ namespace skiff::runtime {
 namespace {
 
 // By number.
-constexpr std::string_view kNames[] = {"CHOWN",
-                                       "DAC_OVERRIDE",
-                                       "DAC_READ_SEARCH",
-                                       "FOWNER",
-                                       "FSETID",
-                                       "KILL",
-                                       "SETGID",
-                                       "SETUID",
-                                       "SETPCAP",
-                                       "LINUX_IMMUTABLE",
-                                       "NET_BIND_SERVICE",
-                                       "NET_BROADCAST",
-                                       "NET_ADMIN",
-                                       "NET_RAW",
-                                       "IPC_LOCK",
-                                       "IPC_OWNER",
-                                       "SYS_MODULE",
-                                       "SYS_RAWIO",
-                                       "SYS_CHROOT",
-                                       "SYS_PTRACE",
-                                       "SYS_PACCT",
-                                       "SYS_ADMIN",
-                                       "SYS_BOOT",
-                                       "SYS_NICE",
-                                       "SYS_RESOURCE",
-                                       "SYS_TIME",
-                                       "SYS_TTY_CONFIG",
-                                       "MKNOD",
-                                       "LEASE",
-                                       "AUDIT_WRITE",
-                                       "AUDIT_CONTROL",
-                                       "SETFCAP",
-                                       "MAC_OVERRIDE",
-                                       "MAC_ADMIN",
-                                       "SYSLOG",
-                                       "WAKE_ALARM",
-                                       "BLOCK_SUSPEND",
-                                       "AUDIT_READ",
-                                       "PERFMON",
-                                       "BPF",
-                                       "CHECKPOINT_RESTORE"};
+constexpr std::string_view kCapabilityNames[] = {"CHOWN",
+                                                 "DAC_OVERRIDE",
+                                                 "DAC_READ_SEARCH",
+                                                 "FOWNER",
+                                                 "FSETID",
+                                                 "KILL",
+                                                 "SETGID",
+                                                 "SETUID",
+                                                 "SETPCAP",
+                                                 "LINUX_IMMUTABLE",
+                                                 "NET_BIND_SERVICE",
+                                                 "NET_BROADCAST",
+                                                 "NET_ADMIN",
+                                                 "NET_RAW",
+                                                 "IPC_LOCK",
+                                                 "IPC_OWNER",
+                                                 "SYS_MODULE",
+                                                 "SYS_RAWIO",
+                                                 "SYS_CHROOT",
+                                                 "SYS_PTRACE",
+                                                 "SYS_PACCT",
+                                                 "SYS_ADMIN",
+                                                 "SYS_BOOT",
+                                                 "SYS_NICE",
+                                                 "SYS_RESOURCE",
+                                                 "SYS_TIME",
+                                                 "SYS_TTY_CONFIG",
+                                                 "MKNOD",
+                                                 "LEASE",
+                                                 "AUDIT_WRITE",
+                                                 "AUDIT_CONTROL",
+                                                 "SETFCAP",
+                                                 "MAC_OVERRIDE",
+                                                 "MAC_ADMIN",
+                                                 "SYSLOG",
+                                                 "WAKE_ALARM",
+                                                 "BLOCK_SUSPEND",
+                                                 "AUDIT_READ",
+                                                 "PERFMON",
+                                                 "BPF",
+                                                 "CHECKPOINT_RESTORE"};
 
 }  // namespace
 
@@ -60,11 +60,11 @@ Result<int> CapabilityNumber(std::string_view name) {
   for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   std::string_view bare = upper;
   if (bare.starts_with("CAP_")) bare.remove_prefix(4);
-  auto found = std::find(std::begin(kNames), std::end(kNames), bare);
-  if (found == std::end(kNames)) {
+  auto found = std::find(std::begin(kCapabilityNames), std::end(kCapabilityNames), bare);
+  if (found == std::end(kCapabilityNames)) {
     return Error(Code::kInvalidArgument, "unknown capability \"" + std::string(name) + "\"");
   }
-  return static_cast<int>(found - std::begin(kNames));
+  return static_cast<int>(found - std::begin(kCapabilityNames));
 }
 
 uint64_t AllCapabilities() {

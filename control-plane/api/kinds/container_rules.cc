@@ -18,15 +18,11 @@ namespace core = k8s::core::v1;
 
 using Amounts = google::protobuf::Map<std::string, k8s::resource::Quantity>;
 
-FieldPath At(const FieldPath& path, std::string_view list, int index) {
-  return path.Child(list).Index(static_cast<size_t>(index));
-}
-
 void ValidatePorts(const core::Container& container, const FieldPath& path, FieldErrors& errors) {
   std::set<std::string> names;
   for (int i = 0; i < container.ports_size(); ++i) {
     const core::ContainerPort& port = container.ports(i);
-    FieldPath at = At(path, "ports", i);
+    FieldPath at = ElementAt(path, "ports", i);
     if (!port.name().empty()) {
       Complaints complaints = CheckPortName(port.name());
       AddInvalid(complaints, at.Child("name"), port.name(), errors);
@@ -130,7 +126,7 @@ void ValidateEnvSource(const core::EnvVar& env, const FieldPath& path, FieldErro
 void ValidateEnv(const core::Container& container, const FieldPath& path, FieldErrors& errors) {
   for (int i = 0; i < container.env_size(); ++i) {
     const core::EnvVar& env = container.env(i);
-    FieldPath at = At(path, "env", i);
+    FieldPath at = ElementAt(path, "env", i);
     if (env.name().empty()) {
       errors.Required(at.Child("name"));
     } else {
@@ -140,7 +136,7 @@ void ValidateEnv(const core::Container& container, const FieldPath& path, FieldE
   }
   for (int i = 0; i < container.env_from_size(); ++i) {
     const core::EnvFromSource& from = container.env_from(i);
-    FieldPath at = At(path, "envFrom", i);
+    FieldPath at = ElementAt(path, "envFrom", i);
     if (!from.prefix().empty()) {
       AddInvalid(CheckEnvVarName(from.prefix()), at.Child("prefix"), from.prefix(), errors);
     }
@@ -165,7 +161,7 @@ void ValidateHttpGet(const core::HTTPGetAction& get, const FieldPath& path, Fiel
   CheckOneOf(get.scheme(), {"HTTP", "HTTPS"}, path.Child("scheme"), errors);
   for (int i = 0; i < get.http_headers_size(); ++i) {
     if (get.http_headers(i).name().empty()) {
-      errors.Required(At(path, "httpHeaders", i).Child("name"));
+      errors.Required(ElementAt(path, "httpHeaders", i).Child("name"));
     }
   }
 }
@@ -292,7 +288,7 @@ void ValidateMounts(const core::Container& container, const std::set<std::string
   std::set<std::string> points;
   for (int i = 0; i < container.volume_mounts_size(); ++i) {
     const core::VolumeMount& mount = container.volume_mounts(i);
-    FieldPath at = At(path, "volumeMounts", i);
+    FieldPath at = ElementAt(path, "volumeMounts", i);
     if (mount.name().empty()) {
       errors.Required(at.Child("name"));
     } else if (!volumes.contains(mount.name())) {
@@ -416,7 +412,8 @@ void CheckHostPorts(const core::PodSpec& spec, const FieldPath& path, FieldError
       std::string key =
           port.protocol() + "/" + port.host_ip() + "/" + std::to_string(port.host_port());
       if (!taken.insert(key).second) {
-        errors.Duplicate(At(At(path, "containers", c), "ports", i).Child("hostPort"), key);
+        errors.Duplicate(ElementAt(ElementAt(path, "containers", c), "ports", i).Child("hostPort"),
+                         key);
       }
     }
   }
@@ -435,10 +432,10 @@ void ValidateContainers(const core::PodSpec& spec, const FieldPath& path, FieldE
   };
   if (spec.containers().empty()) errors.Required(path.Child("containers"));
   for (int i = 0; i < spec.containers_size(); ++i) {
-    check(spec.containers(i), At(path, "containers", i));
+    check(spec.containers(i), ElementAt(path, "containers", i));
   }
   for (int i = 0; i < spec.init_containers_size(); ++i) {
-    FieldPath at = At(path, "initContainers", i);
+    FieldPath at = ElementAt(path, "initContainers", i);
     check(spec.init_containers(i), at);
     ValidateInitContainer(spec.init_containers(i), at, errors);
   }

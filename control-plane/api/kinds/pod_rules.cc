@@ -15,10 +15,6 @@ namespace core = k8s::core::v1;
 
 constexpr int64_t kMaxSeconds = 2147483647;
 
-FieldPath At(const FieldPath& path, std::string_view list, int index) {
-  return path.Child(list).Index(static_cast<size_t>(index));
-}
-
 void ValidateToleration(const core::Toleration& toleration, const FieldPath& path,
                         FieldErrors& errors) {
   const std::string& op = toleration.operator_();
@@ -50,7 +46,7 @@ void ValidateNodeTerm(const core::NodeSelectorTerm& term, const FieldPath& path,
                       FieldErrors& errors) {
   for (int i = 0; i < term.match_expressions_size(); ++i) {
     const auto& requirement = term.match_expressions(i);
-    FieldPath at = At(path, "matchExpressions", i);
+    FieldPath at = ElementAt(path, "matchExpressions", i);
     const std::string& op = requirement.operator_();
     int values = requirement.values_size();
     CheckLabelKey(requirement.key(), at.Child("key"), errors);
@@ -100,7 +96,8 @@ void ValidateAffinity(const core::Affinity& affinity, const FieldPath& path, Fie
       errors.Required(at.Child("nodeSelectorTerms"), "must have at least one node selector term");
     }
     for (int i = 0; i < selector.node_selector_terms_size(); ++i) {
-      ValidateNodeTerm(selector.node_selector_terms(i), At(at, "nodeSelectorTerms", i), errors);
+      ValidateNodeTerm(selector.node_selector_terms(i), ElementAt(at, "nodeSelectorTerms", i),
+                       errors);
     }
   }
   ValidatePodTerms(affinity.pod_affinity().required_during_scheduling_ignored_during_execution(),
@@ -113,7 +110,7 @@ void ValidateAffinity(const core::Affinity& affinity, const FieldPath& path, Fie
 void ValidateSpread(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
   for (int i = 0; i < spec.topology_spread_constraints_size(); ++i) {
     const auto& constraint = spec.topology_spread_constraints(i);
-    FieldPath at = At(path, "topologySpreadConstraints", i);
+    FieldPath at = ElementAt(path, "topologySpreadConstraints", i);
     if (constraint.max_skew() <= 0) {
       errors.Invalid(at.Child("maxSkew"), constraint.max_skew(), "must be greater than zero");
     }
@@ -147,7 +144,7 @@ void ValidateDns(const core::PodSpec& spec, const FieldPath& path, FieldErrors& 
   }
   for (int i = 0; i < config.nameservers_size(); ++i) {
     if (IsIpAddress(config.nameservers(i))) continue;
-    errors.Invalid(At(at, "nameservers", i), config.nameservers(i),
+    errors.Invalid(ElementAt(at, "nameservers", i), config.nameservers(i),
                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
   }
 }
@@ -171,13 +168,13 @@ void ValidateNames(const core::PodSpec& spec, const FieldPath& path, FieldErrors
                     errors);
   for (int i = 0; i < spec.host_aliases_size(); ++i) {
     const core::HostAlias& alias = spec.host_aliases(i);
-    FieldPath at = At(path, "hostAliases", i);
+    FieldPath at = ElementAt(path, "hostAliases", i);
     if (!IsIpAddress(alias.ip())) {
       errors.Invalid(at.Child("ip"), alias.ip(),
                      "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
     }
     for (int k = 0; k < alias.hostnames_size(); ++k) {
-      AddInvalid(CheckDns1123Subdomain(alias.hostnames(k)), At(at, "hostnames", k),
+      AddInvalid(CheckDns1123Subdomain(alias.hostnames(k)), ElementAt(at, "hostnames", k),
                  alias.hostnames(k), errors);
     }
   }
@@ -193,8 +190,9 @@ void ValidateSharing(const core::PodSpec& spec, const FieldPath& path, FieldErro
     for (int i = 0; i < spec.containers(c).ports_size(); ++i) {
       const core::ContainerPort& port = spec.containers(c).ports(i);
       if (port.host_port() != port.container_port() && port.host_port() != 0) {
-        errors.Invalid(At(At(path, "containers", c), "ports", i).Child("containerPort"),
-                       port.container_port(), "must match `hostPort` when `hostNetwork` is true");
+        errors.Invalid(
+            ElementAt(ElementAt(path, "containers", c), "ports", i).Child("containerPort"),
+            port.container_port(), "must match `hostPort` when `hostNetwork` is true");
       }
     }
   }
@@ -255,7 +253,7 @@ void ValidateGateUpdate(const core::Pod& pod, const core::Pod& old, FieldErrors&
     bool known = std::any_of(before.begin(), before.end(),
                              [&](const auto& gate) { return gate.name() == name; });
     if (!known) {
-      errors.Forbidden(At(FieldPath("spec"), "schedulingGates", i),
+      errors.Forbidden(ElementAt(FieldPath("spec"), "schedulingGates", i),
                        "only deletion is allowed, but found new scheduling gate '" + name + "'");
     }
   }
@@ -286,7 +284,7 @@ void ValidatePodSpec(const core::PodSpec& spec, const FieldPath& path, FieldErro
   ValidateTimes(spec, path, errors);
   if (spec.has_affinity()) ValidateAffinity(spec.affinity(), path.Child("affinity"), errors);
   for (int i = 0; i < spec.tolerations_size(); ++i) {
-    ValidateToleration(spec.tolerations(i), At(path, "tolerations", i), errors);
+    ValidateToleration(spec.tolerations(i), ElementAt(path, "tolerations", i), errors);
   }
   ValidateSpread(spec, path, errors);
 }

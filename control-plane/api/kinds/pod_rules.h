@@ -17,6 +17,11 @@ class Volume;
 
 namespace skiff::cp {
 
+// path.list[index]
+inline FieldPath ElementAt(const FieldPath& path, std::string_view list, int index) {
+  return path.Child(list).Index(static_cast<size_t>(index));
+}
+
 // Defaults of every pod spec, templates included.
 void SetPodSpecDefaults(k8s::core::v1::PodSpec& spec);
 // Those of a pod: also requests from limits, service links, host ports.

@@ -17,7 +17,7 @@ namespace skiff::cp {
 namespace {
 
 using codec::FieldValidation;
-using k8s::meta::v1::DeleteOptions;
+namespace meta = k8s::meta::v1;
 
 ApiResult<FieldValidation> ValidationOf(const http::Query& query) {
   std::string_view text = query.Value("fieldValidation");
@@ -96,7 +96,7 @@ ApiError InvalidDeleteOptions(const FieldErrors& errors) {
   return ApiError::Invalid(kind, "", errors);
 }
 
-ApiResult<std::string> PropagationOf(const DeleteOptions& options) {
+ApiResult<std::string> PropagationOf(const meta::DeleteOptions& options) {
   FieldErrors errors;
   const FieldPath path("propagationPolicy");
   const std::string& policy = options.propagation_policy();
@@ -200,7 +200,7 @@ ApiResult<void> CheckNames(const Call& call, Message& object, bool creating) {
 
 ApiResult<DeletionOptions> ReadDeletionOptions(Call& call, bool* dry_run) {
   const http::Query& query = call.request.query;
-  DeleteOptions options;
+  meta::DeleteOptions options;
   if (!call.request.body.empty()) {
     Format format = TRY(BodyFormat(call.request));
     // Clients name the resource's own group version here; only the fields matter.
@@ -209,7 +209,7 @@ ApiResult<DeletionOptions> ReadDeletionOptions(Call& call, bool* dry_run) {
       if (!decoded.ok()) return decoded.error();
     } else {
       std::string json =
-          TRY(BodyAsJson(call, format, *codec::GvkOf(DeleteOptions::default_instance())));
+          TRY(BodyAsJson(call, format, *codec::GvkOf(meta::DeleteOptions::default_instance())));
       auto decoded = codec::DecodeJson(json, {}, &options);
       if (!decoded.ok()) return decoded.error();
     }

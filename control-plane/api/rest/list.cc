@@ -5,7 +5,6 @@
 namespace skiff::cp {
 namespace {
 
-constexpr std::chrono::seconds kRevisionWait{3};
 // Of one read from the store while a page is filled.
 constexpr int64_t kChunk = 500;
 constexpr std::string_view kTokenPrefix = "v1.";

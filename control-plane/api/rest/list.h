@@ -2,6 +2,7 @@
 // store's history for pages and exact versions.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,9 @@
 #include "control-plane/api/rest/selection.h"
 
 namespace skiff::cp {
+
+// How long a list or a watch waits for the cache to get to the revision it asks for.
+inline constexpr std::chrono::seconds kRevisionWait{3};
 
 struct ListPage {
   std::vector<ObjectPtr> objects;  // of the kind asked for

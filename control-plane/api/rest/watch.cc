@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "control-plane/api/rest/list.h"
 #include "proto/codec/json.h"
 #include "proto/codec/meta.h"
 #include "proto/codec/wire.h"
@@ -17,7 +18,6 @@
 namespace skiff::cp {
 namespace {
 
-constexpr std::chrono::seconds kRevisionWait{3};
 constexpr std::chrono::seconds kBookmarkEvery{60};
 // Without timeoutSeconds, between one and two of these: so that clients spread when they come back.
 constexpr int64_t kDefaultTimeoutSeconds = 1800;

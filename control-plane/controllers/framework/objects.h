@@ -16,6 +16,9 @@ class Message;
 
 namespace skiff::cp {
 
+// In indexes by the controlling owner: what a namespace's objects without one are found under.
+inline std::string OrphansOf(const std::string& ns) { return "orphans/" + ns; }
+
 // "namespace/name"; "name" for a cluster-scoped object.
 std::string KeyOf(const k8s::meta::v1::ObjectMeta& meta);
 std::string JoinKey(std::string_view ns, std::string_view name);
