@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <mutex>
 
 #include "agent/probes/pod_prober.h"
 #include "agent/probes/tracker.h"
@@ -117,7 +118,7 @@ class ProbeRunnerTest : public ::testing::Test {
  protected:
   ProbeRunnerTest() {
     auto handler = [](const http::Request& request, const auto& writer) {
-      if (request.path == "/slow") return slow_writers().push_back(writer);
+      if (request.path == "/slow") return slow_writers().Keep(writer);
       int status = request.path == "/bad" ? 503 : request.path == "/moved" ? 302 : 200;
       if (request.headers.Get("X-Break") == "yes") status = 500;
       writer->Send(http::Response::Text(status, std::string(request.headers.Get("User-Agent"))));
@@ -126,9 +127,25 @@ class ProbeRunnerTest : public ::testing::Test {
     options.listen = "127.0.0.1:0";
     server = http::Server::Start(options, handler, pool).value();
   }
-  ~ProbeRunnerTest() override { slow_writers().clear(); }
-  static std::vector<std::shared_ptr<http::ResponseWriter>>& slow_writers() {
-    static std::vector<std::shared_ptr<http::ResponseWriter>> writers;
+  ~ProbeRunnerTest() override { slow_writers().Clear(); }
+  // What is never answered; kept by the server's threads.
+  class SlowWriters {
+   public:
+    void Keep(std::shared_ptr<http::ResponseWriter> writer) {
+      std::lock_guard lock(mutex_);
+      writers_.push_back(std::move(writer));
+    }
+    void Clear() {
+      std::lock_guard lock(mutex_);
+      writers_.clear();
+    }
+
+   private:
+    std::mutex mutex_;
+    std::vector<std::shared_ptr<http::ResponseWriter>> writers_;
+  };
+  static SlowWriters& slow_writers() {
+    static SlowWriters writers;
     return writers;
   }
   ProbeOutcome Run(const ProbeTarget& target) {
