@@ -19,11 +19,12 @@ function(skiff_binary name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 endfunction()
 
-# skiff_test(NAME SOURCES a_test.cc ... DEPS target ... [LABEL unit|root]): a GoogleTest program.
-# Label "unit" (the default) runs without root and is built with the sanitizers too; label "root"
-# needs the real kernel as root.
+# skiff_test(NAME SOURCES a_test.cc ... DEPS target ... [LABEL unit|root] [THREADS]): a GoogleTest
+# program. Label "unit" (the default) runs without root and is built with the sanitizers too; label
+# "root" needs the real kernel as root. THREADS: it has several threads, so ThreadSanitizer can find
+# something; the others are built with it by name only.
 function(skiff_test name)
-  cmake_parse_arguments(arg "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "THREADS" "LABEL" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_LABEL)
     set(arg_LABEL unit)
   endif()
@@ -33,6 +34,10 @@ function(skiff_test name)
   target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main Threads::Threads)
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+  if(SKIFF_SANITIZE STREQUAL "thread" AND NOT arg_THREADS)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    return()
+  endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT 300)
   if(SKIFF_SANITIZE)
