@@ -8,6 +8,7 @@
 #include "control-plane/controllers/framework/objects.h"
 #include "control-plane/controllers/framework/taints.h"
 #include "control-plane/controllers/framework/work_queue.h"
+#include "proto/k8s/apps/v1/apps.pb.h"
 #include "proto/k8s/core/v1/config.pb.h"
 #include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/placement.pb.h"
@@ -146,6 +147,14 @@ TEST_F(InformerTest, AssumedObjectsAreNotUndoneByOlderEvents) {
   EXPECT_EQ(informer_.Find("ns/a")->data().at("k"), "v");
 }
 
+TEST_F(InformerTest, AnObjectThatIsKnownIsNoChange) {
+  auto created = Create("a", "web");
+  executor_.RunUntilIdle();
+  changes_.clear();
+  informer_.Assume(created);
+  EXPECT_THAT(changes_, testing::IsEmpty());
+}
+
 TEST_F(InformerTest, ResetForgetsWhatIsGoneButKeepsWhatIsNewer) {
   Create("a", "web");
   Create("b", "web");
@@ -156,6 +165,14 @@ TEST_F(InformerTest, ResetForgetsWhatIsGoneButKeepsWhatIsNewer) {
   executor_.RunUntilIdle();
   EXPECT_EQ(informer_.size(), 3u);
   EXPECT_EQ(synced_, 2);
+}
+
+TEST(ObjectsTest, EqualIsWhatTheApiStoresAlike) {
+  k8s::apps::v1::DeploymentStatus computed, stored;
+  computed.set_replicas(0);
+  EXPECT_TRUE(Equal(computed, stored));
+  computed.set_replicas(1);
+  EXPECT_FALSE(Equal(computed, stored));
 }
 
 TEST(EventRecorderTest, RepeatsRaiseTheCountAndFloodsAreCut) {

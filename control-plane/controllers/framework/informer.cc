@@ -78,7 +78,9 @@ void ObjectCache::Put(const ObjectPtr& object) {
   Entry& entry = objects_[key];
   entry.snapshot = snapshot_;
   int64_t revision = RevisionOf(meta);
-  if (entry.object && revision < entry.revision) return;  // our own write is newer
+  // Our own write is newer, or is what comes back; telling of it again would have a controller that
+  // writes what is there already run for ever.
+  if (entry.object && revision <= entry.revision) return;
   ObjectPtr before = std::exchange(entry.object, object);
   entry.revision = revision;
   UpdateIndexes(key, before, object);

@@ -4,7 +4,9 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include <charconv>
+#include <memory>
 
+#include "proto/codec/json.h"
 #include "proto/codec/meta.h"
 #include "proto/k8s/meta/v1/object.pb.h"
 #include "proto/k8s/meta/v1/time.pb.h"
@@ -125,7 +127,14 @@ std::string DeterministicBytes(const google::protobuf::Message& message) {
 }
 
 bool Equal(const google::protobuf::Message& a, const google::protobuf::Message& b) {
-  return DeterministicBytes(a) == DeterministicBytes(b);
+  auto normal = [](const google::protobuf::Message& message) {
+    std::unique_ptr<google::protobuf::Message> copy(message.New());
+    copy->CopyFrom(message);
+    // What does not normalise the API will refuse: it is different from all that is stored.
+    (void)codec::Normalize(copy.get());
+    return DeterministicBytes(*copy);
+  };
+  return normal(a) == normal(b);
 }
 
 }  // namespace skiff::cp

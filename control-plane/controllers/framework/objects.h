@@ -51,6 +51,7 @@ void SetMicroTime(k8s::meta::v1::MicroTime* time, WallTime value);
 
 // The same bytes for equal messages.
 std::string DeterministicBytes(const google::protobuf::Message& message);
+// Whether both mean the same to the API: a count of zero is as one that is absent.
 bool Equal(const google::protobuf::Message& a, const google::protobuf::Message& b);
 
 // The condition of that type in a status, or null.
