@@ -7,13 +7,13 @@
 #include "agent/cri_client/cri_client.h"
 #include "agent/daemon/builtin_runtime.h"
 #include "agent/daemon/health_server.h"
+#include "agent/daemon/node_network.h"
 #include "agent/daemon/pod_cgroups.h"
 #include "agent/desired/desired_state.h"
 #include "agent/events/recorder.h"
 #include "agent/link/node_link.h"
 #include "agent/node/node_object.h"
 #include "agent/pods/workers.h"
-#include "agent/proxy/proxy.h"
 #include "agent/spec/resources.h"
 #include "agent/tunnel/tunnels.h"
 #include "agent/volumes/volumes.h"
@@ -28,8 +28,6 @@
 #include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
-#include "proto/k8s/core/v1/service.pb.h"
-#include "proto/k8s/discovery/v1/discovery.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
 
 namespace skiff::agent {
@@ -82,11 +80,11 @@ struct Agent::Parts {
   std::string runtime_name = "skiff";
 
   std::mutex mutex;
-  NodeContext context;                         // guarded by mutex
-  NodeOptions node_options;                    // guarded by mutex
-  std::unique_ptr<proxy::ServiceProxy> proxy;  // made on the link's thread or at start
-  std::optional<core::Node> reported_node;     // guarded by mutex
-  SteadyTime reported_at;                      // guarded by mutex
+  NodeContext context;                      // guarded by mutex
+  NodeOptions node_options;                 // guarded by mutex
+  std::unique_ptr<NodeNetwork> network;     // of the link's thread, after the start
+  std::optional<core::Node> reported_node;  // guarded by mutex
+  SteadyTime reported_at;                   // guarded by mutex
   std::atomic<bool> runtime_ready = false;
   int64_t burstable_shares = 0;  // of the link's thread
 
@@ -102,9 +100,6 @@ struct Agent::Parts {
 
   void ApplyWelcome();
   void ApplyChange(const DesiredChange& change);
-  void StartProxy();
-  void FeedProxy(const DesiredChange& change);
-  void SetService(const ObjectKey& key);
   void ShareCpu(const std::vector<PodPtr>& pods);
   LinkCallbacks MakeCallbacks();
 };
@@ -114,6 +109,8 @@ Result<> Agent::Parts::StartRuntime() {
     iptables = TRY(net::SystemIptables::Open());
     conntrack = std::make_unique<net::SystemConntrack>();
   }
+  network = std::make_unique<NodeNetwork>(
+      config, NodeNetworkDeps{blocking, iptables.get(), conntrack.get()});
   std::shared_ptr<CriStubs> stubs;
   if (config.runtime_endpoint.empty()) {
     runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack));
@@ -232,51 +229,11 @@ void Agent::Parts::ApplyWelcome() {
                  {{"error", set.error()}});
     }
   }
-  StartProxy();
-}
-
-void Agent::Parts::StartProxy() {
-  if (proxy != nullptr || config.proxy_mode != "iptables") return;
-  proxy::Config options;
-  options.node_name = config.node_name;
-  auto welcome = desired->welcome();
-  for (const std::string& cidr : welcome->settings().cluster_cidrs()) {
-    auto prefix = net::IpPrefix::Parse(cidr);
-    if (prefix.ok()) options.cluster_cidrs.push_back(*prefix);
-  }
-  auto started = proxy::ServiceProxy::Start(std::move(options), {blocking, *iptables, *conntrack});
-  if (!started.ok()) {
-    log::Error("the service proxy does not start; services are not reachable from this node",
-               {{"error", started.error()}});
-    return;
-  }
-  proxy = *std::move(started);
-}
-
-void Agent::Parts::SetService(const ObjectKey& key) {
-  auto object = desired->Find(key);
-  if (object == nullptr) return;
-  if (key.kind == "Service") {
-    proxy->SetService(static_cast<const core::Service&>(*object));
-  } else if (key.kind == "EndpointSlice") {
-    proxy->SetEndpointSlice(static_cast<const k8s::discovery::v1::EndpointSlice&>(*object));
-  }
-}
-
-void Agent::Parts::FeedProxy(const DesiredChange& change) {
-  if (proxy == nullptr) return;
-  if (change.full) proxy->BeginReplace();
-  for (const ObjectKey& key : change.deleted) {
-    if (change.full) continue;
-    if (key.kind == "Service") proxy->DeleteService(key.name_space, key.name);
-    if (key.kind == "EndpointSlice") proxy->DeleteEndpointSlice(key.name_space, key.name);
-  }
-  for (const ObjectKey& key : change.changed) SetService(key);
-  if (change.full) proxy->SyncDone();
+  network->ApplyWelcome(*welcome);
 }
 
 void Agent::Parts::ApplyChange(const DesiredChange& change) {
-  FeedProxy(change);
+  network->ApplyChange(*desired, change);
   bool pods = change.full;
   for (const auto* keys : {&change.changed, &change.deleted}) {
     for (const ObjectKey& key : *keys) pods = pods || key.kind == "Pod";
@@ -362,7 +319,7 @@ Agent::~Agent() {
   parts.pulls.Stop();
   parts.blocking.Stop();
   parts.loop.Stop();
-  parts.proxy.reset();
+  parts.network.reset();
   parts.tunnels.reset();
   parts.link.reset();
   parts.probes.reset();
@@ -401,7 +358,7 @@ Result<> ResetNode(const AgentConfig& config, bool keep_state) {
     auto runtime = TRY(BuiltinRuntime::Start(config, *iptables, conntrack));
     TRY(runtime->RemoveAll());
   }
-  TRY(proxy::RemoveAllRules(*iptables));
+  TRY(RemoveNodeNetwork(*iptables));
   PodVolumes volumes(Mounter::Kernel());
   std::string pods = config.state_dir + "/pods";
   if (PathExists(pods)) {

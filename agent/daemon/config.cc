@@ -8,6 +8,7 @@
 #include <cctype>
 #include <functional>
 
+#include "base/net/ip.h"
 #include "base/os/files.h"
 
 namespace skiff::agent {
@@ -71,6 +72,12 @@ void Read(const YAML::Node& root, AgentConfig* config) {
   auto read_proxy = [config](const YAML::Node& node) {
     ReadMap(node, "proxy", {{"mode", Into(&config->proxy_mode)}});
   };
+  auto read_dns = [config](const YAML::Node& node) {
+    ReadMap(node, "dns",
+            {{"enabled", Into(&config->dns.enabled)},
+             {"upstreams", Into(&config->dns.upstreams)},
+             {"stubDomains", Into(&config->dns.stub_domains)}});
+  };
   ReadMap(root, "the configuration",
           {{"nodeName", Into(&config->node_name)},
            {"nodeIPs", Into(&config->node_ips)},
@@ -89,6 +96,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"podCidr", Into(&config->pod_cidr)},
            {"registries", read_registries},
            {"proxy", read_proxy},
+           {"dns", read_dns},
            {"maxPods", Into(&config->max_pods)},
            {"healthAddress", Into(&config->health_address)},
            {"logLevel", read_level}});
@@ -101,6 +109,21 @@ bool ValidNodeName(const std::string& name) {
   return alnum(name.front()) && alnum(name.back()) &&
          std::all_of(name.begin(), name.end(),
                      [&](char c) { return alnum(c) || c == '-' || c == '.'; });
+}
+
+Result<> CheckDns(const DnsSettings& dns) {
+  for (const std::string& server : dns.upstreams) {
+    TRY(net::ParseEndpoint(server, 53).With("dns.upstreams"));
+  }
+  for (const auto& [domain, servers] : dns.stub_domains) {
+    if (servers.empty()) {
+      return Error(Code::kInvalidArgument, "dns.stubDomains: " + domain + " has no servers");
+    }
+    for (const std::string& server : servers) {
+      TRY(net::ParseEndpoint(server, 53).With("dns.stubDomains: " + domain));
+    }
+  }
+  return {};
 }
 
 std::string DirectoryOfThisProgram() {
@@ -161,6 +184,7 @@ Result<> CompleteConfig(AgentConfig* config) {
   if (config->proxy_mode != "iptables" && config->proxy_mode != "none") {
     return bad("proxy.mode must be \"iptables\" or \"none\", not \"" + config->proxy_mode + "\"");
   }
+  TRY(CheckDns(config->dns));
   if (config->max_pods < 1) return bad("maxPods must be at least 1");
   for (const std::string* directory :
        {&config->state_dir, &config->run_dir, &config->pod_logs_dir, &config->cgroup_root}) {

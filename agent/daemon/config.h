@@ -22,6 +22,13 @@ struct RegistryConfig {
   std::string password;
 };
 
+// The cluster DNS of this node.
+struct DnsSettings {
+  bool enabled = true;
+  std::vector<std::string> upstreams;  // empty: those of /etc/resolv.conf
+  std::map<std::string, std::vector<std::string>> stub_domains;
+};
+
 struct AgentConfig {
   std::string node_name;  // filled in with the hostname
   std::vector<std::string> node_ips;
@@ -40,6 +47,7 @@ struct AgentConfig {
   std::string pod_cidr = "10.88.0.0/16";
   std::vector<RegistryConfig> registries;
   std::string proxy_mode = "iptables";
+  DnsSettings dns;
   int max_pods = 110;
   std::string health_address = "127.0.0.1:10248";
   log::Level log_level = log::Level::kInfo;

@@ -11,7 +11,6 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
-#include <charconv>
 #include <set>
 
 #include "agent/dns/asio_address.h"
@@ -34,6 +33,7 @@ constexpr size_t kMaxTries = 4;
 // From here on an answer past its time is better than waiting (RFC 8767, section 5).
 constexpr milliseconds kStaleAfter{1800};
 constexpr seconds kShunFor{10};
+constexpr uint16_t kDnsPort = 53;
 constexpr seconds kResolvConfCheck{5};
 
 uint16_t RandomId() {
@@ -182,7 +182,7 @@ class ResolvConf {
     version_ = version;
     servers_.clear();
     for (const std::string& server : ParseResolvConf(*text).servers) {
-      auto upstream = ParseUpstream(server);
+      auto upstream = net::ParseEndpoint(server, kDnsPort);
       if (!upstream.ok()) {
         log::Warning("a name server is not understood", {{"file", path_}, {"server", server}});
       } else if (std::find(own_.begin(), own_.end(), upstream->address) == own_.end()) {
@@ -201,35 +201,6 @@ class ResolvConf {
 };
 
 }  // namespace
-
-Result<Upstream> ParseUpstream(std::string_view text) {
-  auto bad = [&] {
-    return Error(Code::kInvalidArgument, "\"" + std::string(text) +
-                                             "\" is no name server: want an IP address, or "
-                                             "ADDRESS:PORT with an IPv6 address in []");
-  };
-  Upstream upstream;
-  std::string_view address = text, port;
-  if (text.starts_with('[')) {
-    size_t end = text.find(']');
-    if (end == std::string_view::npos) return bad();
-    address = text.substr(1, end - 1);
-    port = text.substr(end + 1);
-    if (!port.empty() && !port.starts_with(':')) return bad();
-  } else if (std::count(text.begin(), text.end(), ':') == 1) {
-    address = text.substr(0, text.find(':'));
-    port = text.substr(text.find(':'));
-  }
-  auto parsed = net::IpAddress::Parse(address);
-  if (!parsed.ok()) return bad();
-  upstream.address = *parsed;
-  if (!port.empty()) {
-    port.remove_prefix(1);
-    auto [end, error] = std::from_chars(port.begin(), port.end(), upstream.port);
-    if (error != std::errc() || end != port.end() || upstream.port == 0) return bad();
-  }
-  return upstream;
-}
 
 class Forwarder::Impl : public std::enable_shared_from_this<Forwarder::Impl> {
  public:

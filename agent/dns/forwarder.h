@@ -25,13 +25,7 @@ class io_context;
 
 namespace skiff::agent::dns {
 
-struct Upstream {
-  net::IpAddress address;
-  uint16_t port = 53;
-  bool operator==(const Upstream&) const = default;
-};
-// "10.0.0.1", "10.0.0.1:5353", "fd00::1", "[fd00::1]:5353".
-Result<Upstream> ParseUpstream(std::string_view text);
+using Upstream = net::Endpoint;
 
 struct ForwarderConfig {
   // Read again when it changes: servers of what no stub domain holds. Empty: none.

@@ -271,16 +271,5 @@ TEST_F(DnsServerTest, NonsenseIsAnsweredOrDropped) {
   EXPECT_EQ(Ask(kWeb)->rcode, Rcode::kNxDomain) << "and it goes on";
 }
 
-TEST(UpstreamTest, Texts) {
-  EXPECT_EQ(*ParseUpstream("10.0.0.1"), (Upstream{net::IpAddress::V4(10, 0, 0, 1), 53}));
-  EXPECT_EQ(*ParseUpstream("10.0.0.1:5353"), (Upstream{net::IpAddress::V4(10, 0, 0, 1), 5353}));
-  EXPECT_EQ(ParseUpstream("[fd00::1]:5353")->port, 5353);
-  EXPECT_EQ(ParseUpstream("fd00::1")->port, 53);
-  for (const char* bad :
-       {"", "dns.example", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:99999", "[fd00::1", "[fd00::1]x"}) {
-    EXPECT_FALSE(ParseUpstream(bad).ok()) << bad;
-  }
-}
-
 }  // namespace
 }  // namespace skiff::agent::dns

@@ -1,5 +1,6 @@
 #include "base/net/ip.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 
 #include <charconv>
@@ -100,6 +101,35 @@ std::string IpAddress::ToString() const {
 std::string IpAddress::WithPort(uint16_t port) const {
   std::string text = ToString();
   return (is_v4() ? text : "[" + text + "]") + ":" + std::to_string(port);
+}
+
+Result<Endpoint> ParseEndpoint(std::string_view text, uint16_t default_port) {
+  auto bad = [&] {
+    return Error(Code::kInvalidArgument, "\"" + std::string(text) +
+                                             "\" is no endpoint: want an IP address, or "
+                                             "ADDRESS:PORT with an IPv6 address in []");
+  };
+  Endpoint endpoint{{}, default_port};
+  std::string_view address = text, port;
+  if (text.starts_with('[')) {
+    size_t end = text.find(']');
+    if (end == std::string_view::npos) return bad();
+    address = text.substr(1, end - 1);
+    port = text.substr(end + 1);
+    if (!port.empty() && !port.starts_with(':')) return bad();
+  } else if (std::count(text.begin(), text.end(), ':') == 1) {
+    address = text.substr(0, text.find(':'));
+    port = text.substr(text.find(':'));
+  }
+  auto parsed = IpAddress::Parse(address);
+  if (!parsed.ok()) return bad();
+  endpoint.address = *parsed;
+  if (!port.empty()) {
+    port.remove_prefix(1);
+    auto [end, error] = std::from_chars(port.begin(), port.end(), endpoint.port);
+    if (error != std::errc() || end != port.end() || endpoint.port == 0) return bad();
+  }
+  return endpoint;
 }
 
 Result<IpPrefix> IpPrefix::Parse(std::string_view text) {

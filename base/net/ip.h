@@ -57,6 +57,16 @@ class IpAddress {
   std::array<uint8_t, 16> bytes_{};
 };
 
+// An address with a port: "10.0.0.1:53", "[fd00::1]:53"; without a port, the default one.
+struct Endpoint {
+  IpAddress address;
+  uint16_t port = 0;
+  std::string ToString() const { return address.WithPort(port); }
+  auto operator<=>(const Endpoint&) const = default;
+};
+// InvalidArgument says what is wrong with the text.
+Result<Endpoint> ParseEndpoint(std::string_view text, uint16_t default_port);
+
 class IpPrefix {
  public:
   // 0.0.0.0/0

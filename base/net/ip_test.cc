@@ -82,5 +82,16 @@ TEST(IpPrefix, Iterates) {
   EXPECT_EQ(IpPrefix::Host(Address("fd00::3")).ToString(), "fd00::3/128");
 }
 
+TEST(EndpointTest, Texts) {
+  EXPECT_EQ(*ParseEndpoint("10.0.0.1", 53), (Endpoint{IpAddress::V4(10, 0, 0, 1), 53}));
+  EXPECT_EQ(*ParseEndpoint("10.0.0.1:5353", 53), (Endpoint{IpAddress::V4(10, 0, 0, 1), 5353}));
+  EXPECT_EQ(ParseEndpoint("[fd00::1]:5353", 53)->port, 5353);
+  EXPECT_EQ(ParseEndpoint("fd00::1", 53)->port, 53);
+  for (const char* bad :
+       {"", "dns.example", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:99999", "[fd00::1", "[fd00::1]x"}) {
+    EXPECT_FALSE(ParseEndpoint(bad, 53).ok()) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace skiff::net

@@ -1,5 +1,6 @@
 #include "control-plane/api/bootstrap.h"
 
+#include "base/log.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
@@ -99,6 +100,34 @@ Result<void> EnsureSlice(Client& client, const BootstrapOptions& options) {
   return {};
 }
 
+// A Service that somebody else has made of it (another DNS in pods, say) is left alone.
+Result<void> EnsureDnsService(Client& client, const BootstrapOptions& options) {
+  core::Service service;
+  service.mutable_metadata()->set_name("kube-dns");
+  service.mutable_metadata()->set_namespace_("kube-system");
+  auto& labels = *service.mutable_metadata()->mutable_labels();
+  labels["k8s-app"] = "kube-dns";
+  labels["kubernetes.io/cluster-service"] = "true";
+  labels["kubernetes.io/name"] = "CoreDNS";
+  labels["service.kubernetes.io/service-proxy-name"] = "skiff-dns";
+  auto* spec = service.mutable_spec();
+  spec->set_cluster_ip(options.dns_address);
+  for (auto [name, protocol] : {std::pair("dns", "UDP"), std::pair("dns-tcp", "TCP")}) {
+    auto* port = spec->add_ports();
+    port->set_name(name);
+    port->set_protocol(protocol);
+    port->set_port(53);
+  }
+  auto made = CreateIfMissing(client, service);
+  if (!made.ok() && made.error().code() == Code::kInvalidArgument) {
+    // An older cluster may have given the address away.
+    log::Error("no kube-dns Service; set clusterDns to an address that is free",
+               {{"address", options.dns_address}, {"error", made.error()}});
+    return {};
+  }
+  return made;
+}
+
 }  // namespace
 
 Result<void> Bootstrap(Client& client, const BootstrapOptions& options) {
@@ -110,6 +139,7 @@ Result<void> Bootstrap(Client& client, const BootstrapOptions& options) {
   TRY(EnsureService(client, options));
   TRY(EnsureEndpoints(client, options));
   TRY(EnsureSlice(client, options));
+  if (!options.dns_address.empty()) TRY(EnsureDnsService(client, options));
   return {};
 }
 

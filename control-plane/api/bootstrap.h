@@ -1,5 +1,5 @@
-// The objects that every cluster has from its first start: the system namespaces and the kubernetes
-// Service with its endpoint.
+// The objects that every cluster has from its first start: the system namespaces, the kubernetes
+// Service with its endpoint, and the kube-dns Service.
 #pragma once
 
 #include <string>
@@ -13,6 +13,9 @@ struct BootstrapOptions {
   std::string service_address;  // of the kubernetes Service
   std::string advertise_address;
   int advertise_port = 6443;
+  // Of the kube-dns Service; empty: none is made. Every node answers at it by itself, so the
+  // Service has no endpoints and is left out of service proxying by its label.
+  std::string dns_address;
 };
 
 // Creates what is missing and corrects the endpoint's address. Idempotent.

@@ -69,7 +69,7 @@ Result<std::unique_ptr<ApiServer>> ApiServer::Open(Deps deps, ApiServerOptions o
       std::make_unique<ApiServerHere>(deps, std::move(cache), std::move(services), options);
   TRY(RepairServices(*server, deps.kinds));
   TRY(Bootstrap(server->client(), {server->services().FirstAddress(), options.advertise_address,
-                                   options.advertise_port})
+                                   options.advertise_port, options.dns_address})
           .With("make the objects of the cluster"));
   return std::unique_ptr<ApiServer>(std::move(server));
 }

@@ -23,6 +23,7 @@ namespace skiff::cp {
 
 struct ApiServerOptions {
   std::string service_cidr = "10.96.0.0/16";
+  std::string dns_address;  // of the kube-dns Service; empty: none
   int first_node_port = 30000;
   int last_node_port = 32767;
   // Where clients and pods reach this server: the endpoint of the kubernetes Service.

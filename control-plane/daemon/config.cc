@@ -10,11 +10,15 @@
 #include <functional>
 #include <map>
 
+#include "base/net/ip.h"
 #include "base/os/files.h"
 #include "base/os/unique_fd.h"
 
 namespace skiff::cp {
 namespace {
+
+// Where installers of Kubernetes put the kube-dns Service in the services' range.
+constexpr uint64_t kDnsIndex = 10;
 
 constexpr const char* kDefaultFile = "/etc/skiff/control-plane.yaml";
 constexpr size_t kMaxFileBytes = 1 << 20;
@@ -104,6 +108,7 @@ Result<void> Config::ApplyYaml(std::string_view text) {
       {"clusterCidr", into(&cluster_cidr)},
       {"serviceCidr", into(&service_cidr)},
       {"clusterDomain", into(&cluster_domain)},
+      {"clusterDns", into(&cluster_dns)},
       {"logLevel", into(&log_level)},
       {"nodeCidrMaskSize",
        [this](const auto& key, const auto& node) {
@@ -140,6 +145,15 @@ Result<void> Config::FillDefaults() {
     return Error(Code::kInvalidArgument,
                  "advertiseAddress \"" + advertise_address + "\" is no IPv4 address");
   }
+  net::IpPrefix services = TRY(net::IpPrefix::Parse(service_cidr).With("serviceCidr"));
+  if (cluster_dns.empty() && services.size() > kDnsIndex) {
+    cluster_dns = services.At(kDnsIndex).ToString();
+  }
+  if (!cluster_dns.empty() &&
+      !services.Contains(TRY(net::IpAddress::Parse(cluster_dns).With("clusterDns")))) {
+    return Error(Code::kInvalidArgument,
+                 "clusterDns " + cluster_dns + " is not in serviceCidr " + service_cidr);
+  }
   TRY(log::ParseLevel(log_level).With("logLevel"));
   return {};
 }
@@ -168,6 +182,7 @@ Result<CommandLine> ReadCommandLine(int argc, char** argv) {
   add("--node-link-address", &Config::node_link_address, "of the node link");
   add("--cluster-cidr", &Config::cluster_cidr, "the pods' range");
   add("--service-cidr", &Config::service_cidr, "the services' range");
+  add("--cluster-dns", &Config::cluster_dns, "the kube-dns Service's address");
   add("--cluster-domain", &Config::cluster_domain, "the cluster's DNS domain");
   add("--log-level", &Config::log_level, "debug, info, warning or error");
   auto* ports = app.add_option("--node-port-range", port_range, "FIRST-LAST");

@@ -23,6 +23,7 @@ struct Config {
   int first_node_port = 30000;
   int last_node_port = 32767;
   std::string cluster_domain = "cluster.local";
+  std::string cluster_dns;  // after FillDefaults, the tenth address of service_cidr
   std::string log_level = "info";
 
   // Applies the text of a configuration file. InvalidArgument names the key and its line.

@@ -7,6 +7,7 @@
 #include "base/async/executor.h"
 #include "base/http/server.h"
 #include "base/log.h"
+#include "base/net/ip.h"
 #include "base/os/files.h"
 #include "control-plane/api/kinds/openapi/openapi.h"
 #include "control-plane/api/server.h"
@@ -34,12 +35,10 @@ int PortOf(const std::string& listen) {
   return std::atoi(listen.substr(listen.rfind(':') + 1).c_str());
 }
 
-// The first address of "10.96.0.0/16": the kubernetes Service.
+// The kubernetes Service's address.
 std::string FirstAddress(const std::string& cidr) {
-  std::string address = cidr.substr(0, cidr.find('/'));
-  size_t dot = address.rfind('.');
-  if (dot == std::string::npos) return {};
-  return address.substr(0, dot + 1) + std::to_string(std::atoi(address.c_str() + dot + 1) + 1);
+  auto services = net::IpPrefix::Parse(cidr);
+  return services.ok() && services->size() > 1 ? services->At(1).ToString() : "";
 }
 
 std::vector<std::string> ServerNames(const Config& config) {
@@ -117,6 +116,7 @@ class Daemon final : public ControlPlane {
     options.service_cidr = config_.service_cidr;
     options.first_node_port = config_.first_node_port;
     options.last_node_port = config_.last_node_port;
+    options.dns_address = config_.cluster_dns;
     options.advertise_address = config_.advertise_address;
     options.advertise_port = PortOf(config_.listen_address);
     options.skiff_version = SKIFF_VERSION;
@@ -144,6 +144,7 @@ class Daemon final : public ControlPlane {
     options.ca = identity_.ca;
     options.server = identity_.server;
     options.cluster_domain = config_.cluster_domain;
+    if (!config_.cluster_dns.empty()) options.cluster_dns = {config_.cluster_dns};
     options.service_cidrs = {config_.service_cidr};
     options.cluster_cidrs = {config_.cluster_cidr};
     options.api_server = ServerUrl();

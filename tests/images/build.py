@@ -59,6 +59,11 @@ IMAGES = {
         "layers": [BUSYBOX_LAYER],
         "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]},
     },
+    # With the C library's resolver: a static busybox has none that works.
+    "resolver:test": {
+        "layers": [BUSYBOX_LAYER, {"packages": ["libc6", "libc-bin"], "without": ["usr/share/doc", "usr/share/man"]}],
+        "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]},
+    },
     "nginx:test": {
         "layers": [
             BUSYBOX_LAYER,

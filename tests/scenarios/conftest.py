@@ -16,7 +16,7 @@ MANIFESTS = pathlib.Path(__file__).with_name("manifests")
 
 @pytest.fixture(scope="session")
 def cluster():
-    made = Cluster("scen", build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
+    made = Cluster(os.environ.get("SKIFF_CLUSTER", "scen"), build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
     made.down()
     try:
         made.up()

@@ -1,0 +1,151 @@
+#include "agent/daemon/node_network.h"
+
+#include "agent/dns/node_address.h"
+#include "agent/dns/server.h"
+#include "agent/proxy/proxy.h"
+#include "base/log.h"
+#include "base/net/iptables.h"
+#include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/discovery/v1/discovery.pb.h"
+#include "proto/skiff/node/v1/node.pb.h"
+
+namespace skiff::agent {
+namespace {
+
+namespace core = k8s::core::v1;
+namespace discovery = k8s::discovery::v1;
+
+constexpr uint16_t kDnsPort = 53;
+
+template <class T, class Texts>
+std::vector<T> ParseAll(const Texts& texts) {
+  std::vector<T> values;
+  for (const std::string& text : texts) {
+    auto value = T::Parse(text);
+    // The control plane has checked its settings.
+    if (value.ok()) values.push_back(*value);
+  }
+  return values;
+}
+
+// Both consumers are told in the same words. One that started late is told everything.
+template <class Consumer>
+void Feed(Consumer& consumer, const DesiredState& desired, const DesiredChange& change, bool* fed) {
+  if (!std::exchange(*fed, true) && !change.full) {
+    return Feed(consumer, desired, {true, desired.Keys(), {}}, fed);
+  }
+  if (change.full) consumer.BeginReplace();
+  for (const ObjectKey& key : change.deleted) {
+    if (change.full) break;
+    if (key.kind == "Service") consumer.DeleteService(key.name_space, key.name);
+    if (key.kind == "EndpointSlice") consumer.DeleteEndpointSlice(key.name_space, key.name);
+  }
+  for (const ObjectKey& key : change.changed) {
+    bool service = key.kind == "Service";
+    if (!service && key.kind != "EndpointSlice") continue;
+    auto object = desired.Find(key);
+    if (object == nullptr) continue;
+    if (service) {
+      consumer.SetService(static_cast<const core::Service&>(*object));
+    } else {
+      consumer.SetEndpointSlice(static_cast<const discovery::EndpointSlice&>(*object));
+    }
+  }
+  if (change.full) consumer.SyncDone();
+}
+
+dns::ForwarderConfig ForwardSettings(const AgentConfig& config) {
+  dns::ForwarderConfig forward;
+  // CompleteConfig has parsed them all once.
+  for (const std::string& text : config.dns.upstreams) {
+    if (auto upstream = net::ParseEndpoint(text, kDnsPort); upstream.ok()) {
+      forward.upstreams.push_back(*upstream);
+    }
+  }
+  for (const auto& [domain, servers] : config.dns.stub_domains) {
+    auto name = dns::ParseName(domain);
+    if (!name) continue;
+    for (const std::string& text : servers) {
+      if (auto upstream = net::ParseEndpoint(text, kDnsPort); upstream.ok()) {
+        forward.stub_domains[*name].push_back(*upstream);
+      }
+    }
+  }
+  return forward;
+}
+
+}  // namespace
+
+struct NodeNetwork::Parts {
+  const AgentConfig& config;
+  const NodeNetworkDeps deps;
+  std::unique_ptr<proxy::ServiceProxy> proxy;
+  std::unique_ptr<dns::DnsServer> dns;
+  // Each has been told everything once; changes are enough from there on.
+  bool proxy_fed = false, dns_fed = false;
+
+  void StartProxy(const skiff::node::v1::ClusterSettings& settings);
+  void StartDns(const skiff::node::v1::ClusterSettings& settings);
+};
+
+NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
+    : parts_(new Parts{config, deps, nullptr, nullptr, false, false}) {}
+NodeNetwork::~NodeNetwork() = default;
+
+void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& settings) {
+  if (proxy != nullptr || config.proxy_mode == "none" || deps.iptables == nullptr) return;
+  proxy::Config options;
+  options.node_name = config.node_name;
+  options.cluster_cidrs = ParseAll<net::IpPrefix>(settings.cluster_cidrs());
+  auto started = proxy::ServiceProxy::Start(std::move(options),
+                                            {deps.blocking, *deps.iptables, *deps.conntrack});
+  if (!started.ok()) {
+    log::Error("the service proxy does not start; services are not reachable from this node",
+               {{"error", started.error()}});
+    return;
+  }
+  proxy = *std::move(started);
+}
+
+void NodeNetwork::Parts::StartDns(const skiff::node::v1::ClusterSettings& settings) {
+  if (dns != nullptr || !config.dns.enabled || deps.iptables == nullptr) return;
+  dns::ServerConfig options;
+  options.zone = settings.cluster_domain();
+  options.addresses = ParseAll<net::IpAddress>(settings.cluster_dns());
+  if (options.addresses.empty()) return;
+  options.ranges = ParseAll<net::IpPrefix>(settings.cluster_cidrs());
+  for (const auto& range : ParseAll<net::IpPrefix>(settings.service_cidrs())) {
+    options.ranges.push_back(range);
+  }
+  options.forward = ForwardSettings(config);
+  auto start = [&]() -> Result<std::unique_ptr<dns::DnsServer>> {
+    net::Rtnl rtnl = TRY(net::Rtnl::Open());
+    TRY(dns::EnsureNodeAddresses(rtnl, *deps.iptables, options.addresses));
+    return dns::DnsServer::Start(options);
+  };
+  auto started = start();
+  if (!started.ok()) {
+    log::Error("the cluster DNS does not start; names of services are not known on this node",
+               {{"error", started.error()}});
+    return;
+  }
+  dns = *std::move(started);
+}
+
+void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
+  parts_->StartProxy(welcome.settings());
+  parts_->StartDns(welcome.settings());
+}
+
+void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& change) {
+  if (parts_->proxy != nullptr) Feed(*parts_->proxy, desired, change, &parts_->proxy_fed);
+  if (parts_->dns != nullptr) Feed(*parts_->dns, desired, change, &parts_->dns_fed);
+}
+
+Result<> RemoveNodeNetwork(net::Iptables& iptables) {
+  TRY(proxy::RemoveAllRules(iptables));
+  net::Rtnl rtnl = TRY(net::Rtnl::Open());
+  return dns::RemoveNodeAddresses(rtnl, iptables);
+}
+
+}  // namespace skiff::agent

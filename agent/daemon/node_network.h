@@ -1,0 +1,49 @@
+// NodeNetwork: what makes Services and their names work on this node: the service proxy and the
+// cluster DNS, fed from the desired state.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "agent/daemon/config.h"
+#include "agent/desired/desired_state.h"
+#include "base/async/executor.h"
+#include "base/result.h"
+
+namespace skiff::net {
+class Conntrack;
+class Iptables;
+}  // namespace skiff::net
+namespace skiff::node::v1 {
+class Welcome;
+}
+
+namespace skiff::agent {
+
+// Null pointers: neither rules nor addresses are made (another program does the node's network).
+struct NodeNetworkDeps {
+  Executor& blocking;
+  net::Iptables* iptables;
+  net::Conntrack* conntrack;
+};
+
+// Calls come from one thread at a time. All deps must outlive it.
+class NodeNetwork {
+ public:
+  NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps);
+  ~NodeNetwork();
+
+  // Starts what the cluster's settings ask for; what cannot start is logged and tried again at the
+  // next Welcome.
+  void ApplyWelcome(const skiff::node::v1::Welcome& welcome);
+  void ApplyChange(const DesiredState& desired, const DesiredChange& change);
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+// Removes all rules, links and addresses that a NodeNetwork made here.
+Result<> RemoveNodeNetwork(net::Iptables& iptables);
+
+}  // namespace skiff::agent
