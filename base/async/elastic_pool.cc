@@ -6,19 +6,27 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace skiff {
 
 // Threads are detached and hold the state; Stop waits for their number to fall to zero.
 struct ElasticPool::State : std::enable_shared_from_this<ElasticPool::State> {
+  // A thread that waits for work.
+  struct Idle {
+    std::condition_variable wake;
+    bool woken = false;
+  };
+
   std::mutex mutex;
-  std::condition_variable wake;
   std::condition_variable ended;
   std::deque<Closure> queue;
+  // The longest idle first. Work goes to the last, whose stack and heap are warm, so that a steady
+  // load lets the threads of a burst end.
+  std::vector<Idle*> idle;
   std::string name;
   int max_threads = 1;
   int threads = 0;
-  int idle = 0;
   bool stopping = false;
 
   static constexpr std::chrono::seconds kIdle{10};
@@ -27,24 +35,38 @@ struct ElasticPool::State : std::enable_shared_from_this<ElasticPool::State> {
     std::unique_lock lock(mutex);
     if (stopping) return;
     queue.push_back(std::move(work));
-    if (static_cast<size_t>(idle) >= queue.size() || threads >= max_threads) {
-      wake.notify_one();
+    if (!idle.empty()) {
+      WakeLast();
       return;
     }
+    if (threads >= max_threads) return;
     ++threads;
     std::thread thread([state = shared_from_this()] { state->Run(); });
     ::pthread_setname_np(thread.native_handle(), name.c_str());
     thread.detach();
   }
 
+  // With the mutex held, as the waiting thread owns what is woken.
+  void WakeLast() {
+    idle.back()->woken = true;
+    idle.back()->wake.notify_one();
+    idle.pop_back();
+  }
+
+  // False when no work came for long.
+  bool AwaitWork(std::unique_lock<std::mutex>& lock) {
+    Idle self;
+    idle.push_back(&self);
+    if (self.wake.wait_for(lock, kIdle, [&] { return self.woken; })) return true;
+    std::erase(idle, &self);
+    return false;
+  }
+
   void Run() {
     std::unique_lock lock(mutex);
     while (!stopping) {
       if (queue.empty()) {
-        ++idle;
-        bool woken = wake.wait_for(lock, kIdle, [&] { return stopping || !queue.empty(); });
-        --idle;
-        if (!woken) break;
+        if (!AwaitWork(lock)) break;
         continue;
       }
       Closure work = std::move(queue.front());
@@ -79,7 +101,7 @@ void ElasticPool::Stop() {
   std::unique_lock lock(state_->mutex);
   state_->stopping = true;
   dropped.swap(state_->queue);
-  state_->wake.notify_all();
+  while (!state_->idle.empty()) state_->WakeLast();
   state_->ended.wait(lock, [&] { return state_->threads == 0; });
 }
 
