@@ -23,6 +23,7 @@
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
 #include "base/os/files.h"
+#include "base/os/heap.h"
 #include "base/streaming/fd_stream.h"
 #include "proto/codec/quantity.h"
 #include "proto/k8s/core/v1/event.pb.h"
@@ -303,7 +304,12 @@ void Agent::Parts::ObserveNode(bool repeat) {
   }
   if (report && link != nullptr) link->ReportNode(*report);
   if (!repeat) {
-    loop.PostAfter(kHealthPeriod, [this] { blocking.Post([this] { ObserveNode(false); }); });
+    loop.PostAfter(kHealthPeriod, [this] {
+      blocking.Post([this] {
+        ObserveNode(false);
+        TrimHeap();
+      });
+    });
   }
 }
 

@@ -11,6 +11,7 @@
 #include "agent/daemon/config.h"
 #include "base/log.h"
 #include "base/os/files.h"
+#include "base/os/heap.h"
 
 namespace {
 
@@ -107,6 +108,7 @@ int RunDaemon(const AgentConfig& config, const sigset_t& signals) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  skiff::LimitHeap();
   Flags flags;
   CLI::App app("The daemon of a Skiff node.", "skiff-agent");
   Define(app, flags);

@@ -4,11 +4,12 @@
 
 #include <utility>
 
-#include "base/async/executor.h"
+#include "base/async/elastic_pool.h"
 #include "base/http/server.h"
 #include "base/log.h"
 #include "base/net/ip.h"
 #include "base/os/files.h"
+#include "base/os/heap.h"
 #include "control-plane/api/kinds/openapi/openapi.h"
 #include "control-plane/api/server.h"
 #include "control-plane/controllers/controllers.h"
@@ -20,11 +21,13 @@
 namespace skiff::cp {
 namespace {
 
-// Requests block on the store's group commit: threads are what makes groups.
+// Requests block on the store's group commit: threads are what makes groups. They go when there is
+// little to do.
 constexpr int kApiThreads = 16;
-constexpr int kControllerThreads = 4;
+constexpr int kControllerThreads = 16;
 constexpr std::chrono::milliseconds kDrainTime{5000};
 constexpr std::chrono::hours kCertificateCheck{1};
+constexpr std::chrono::seconds kTrimPeriod{30};
 
 std::string HostName() {
   char name[256] = "";
@@ -58,17 +61,22 @@ std::vector<std::string> ServerNames(const Config& config) {
 class Daemon final : public ControlPlane {
  public:
   explicit Daemon(const Config& config)
-      : config_(config), workers_("api", kApiThreads), background_("control", kControllerThreads) {}
+      : config_(config),
+        timers_("timers", 1),
+        workers_("api", kApiThreads, timers_),
+        background_("control", kControllerThreads, timers_) {}
 
   ~Daemon() override {
     if (api_) api_->BeginShutdown();
     background_.Cancel(certificate_timer_);
+    background_.Cancel(trim_timer_);
     if (scheduler_) scheduler_->Stop();
     if (controllers_) controllers_->Stop();
     if (node_link_) node_link_->Stop();
     if (http_) http_->Stop(kDrainTime);
     background_.Stop();
     workers_.Stop();
+    timers_.Stop();
     scheduler_.reset();
     controllers_.reset();
     http_.reset();
@@ -88,6 +96,7 @@ class Daemon final : public ControlPlane {
     TRY(StartNodeLink());
     TRY(StartHttp());
     CheckCertificatesLater();
+    TrimLater();
     log::Info("control plane ready", {{"api", http_->address()},
                                       {"advertised", config_.advertise_address},
                                       {"revision", store_->CurrentRevision()}});
@@ -168,6 +177,13 @@ class Daemon final : public ControlPlane {
     });
   }
 
+  void TrimLater() {
+    trim_timer_ = background_.PostAfter(kTrimPeriod, [this] {
+      TrimHeap();
+      TrimLater();
+    });
+  }
+
   void RenewCertificates() {
     auto identity = EnsureIdentity(IdentityWanted(), Clock::Real().WallNow());
     if (!identity.ok()) {
@@ -183,8 +199,9 @@ class Daemon final : public ControlPlane {
   }
 
   const Config config_;
-  ThreadPool workers_;
-  ThreadPool background_;
+  ThreadPool timers_;
+  ElasticPool workers_;
+  ElasticPool background_;
   const Kinds kinds_ = BuiltinKinds();
   const OpenApi openapi_{kinds_};
   Identity identity_;
@@ -195,6 +212,7 @@ class Daemon final : public ControlPlane {
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<http::Server> http_;
   Executor::TimerId certificate_timer_ = 0;
+  Executor::TimerId trim_timer_ = 0;
 };
 
 }  // namespace

@@ -6,11 +6,13 @@
 #include <cstdio>
 
 #include "base/log.h"
+#include "base/os/heap.h"
 #include "control-plane/daemon/config.h"
 #include "control-plane/daemon/control_plane.h"
 
 int main(int argc, char** argv) {
   using namespace skiff;
+  LimitHeap();
   auto line = cp::ReadCommandLine(argc, argv);
   if (!line.ok()) {
     std::fprintf(stderr, "skiff-control-plane: %s\n", line.error().message().c_str());
