@@ -87,6 +87,7 @@ struct Agent::Parts {
   std::optional<core::Node> reported_node;  // guarded by mutex
   SteadyTime reported_at;                   // guarded by mutex
   std::atomic<bool> runtime_ready = false;
+  std::atomic<bool> sync_posted = false;
   int64_t burstable_shares = 0;  // of the link's thread
 
   Result<> StartRuntime();
@@ -99,6 +100,7 @@ struct Agent::Parts {
     return context;
   }
 
+  void SyncDesired();
   void ApplyWelcome();
   void ApplyChange(const DesiredChange& change);
   void ShareCpu(const std::vector<PodPtr>& pods);
@@ -202,6 +204,7 @@ LinkCallbacks Agent::Parts::MakeCallbacks() {
     auto change = desired->Apply(message);
     if (message.has_welcome()) ApplyWelcome();
     if (change) ApplyChange(*change);
+    SyncDesired();
   };
   callbacks.on_tunnel = [this](const node_link::TunnelRequest& request) {
     tunnels->Handle(request);
@@ -212,6 +215,15 @@ LinkCallbacks Agent::Parts::MakeCallbacks() {
     blocking.Post([this] { ObserveNode(true); });
   };
   return callbacks;
+}
+
+// Beside the link, whose next messages are not to wait for the disk; one sync serves many of them.
+void Agent::Parts::SyncDesired() {
+  if (!desired->sync_due() || sync_posted.exchange(true)) return;
+  blocking.Post([this] {
+    sync_posted = false;
+    desired->Sync();
+  });
 }
 
 void Agent::Parts::ApplyWelcome() {

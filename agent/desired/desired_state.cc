@@ -5,6 +5,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <atomic>
+
 #include "base/log.h"
 #include "base/os/files.h"
 #include "proto/k8s/core/v1/config.pb.h"
@@ -91,6 +93,8 @@ struct DesiredState::Impl {
   size_t file_bytes = 0;
   size_t live_bytes = 0;
 
+  std::atomic<bool> sync_due = false;
+
   // Applies what was held; the caller has the lock. important: something beside reported statuses
   // changed.
   DesiredChange Publish(bool* important) {
@@ -153,7 +157,7 @@ struct DesiredState::Impl {
       UniqueFd fd = TRY(OpenFile(path, O_WRONLY | O_APPEND));
       TRY(WriteAll(fd.get(), held_frames));
       // A status lost in a power cut is reported again anyway: not worth a write to the disk.
-      if (important && ::fdatasync(fd.get()) != 0) return Error::Sys(errno, "fdatasync", path);
+      if (important) sync_due = true;
       file_bytes += held_frames.size();
     }
     return {};
@@ -256,6 +260,18 @@ std::optional<DesiredChange> DesiredState::Apply(const link::ControlMessage& mes
                {{"error", stored.error()}});
   }
   return change;
+}
+
+bool DesiredState::sync_due() const { return impl_->sync_due; }
+
+void DesiredState::Sync() {
+  if (!impl_->sync_due.exchange(false)) return;
+  // A file written anew in the meantime is on the disk already.
+  auto fd = OpenFile(impl_->path, O_WRONLY);
+  if (fd.ok() && ::fdatasync(fd->get()) == 0) return;
+  Error error = fd.ok() ? Error::Sys(errno, "fdatasync", impl_->path) : fd.error();
+  log::Error("cannot sync the desired state; a power cut while cut off would lose the change",
+             {{"error", error}});
 }
 
 bool DesiredState::complete() const {

@@ -2,7 +2,9 @@
 //
 // The file is a log of node link messages, appended to at each SyncMark and rewritten when it has
 // grown; a node that starts while it is cut off reads it and goes on. Updates between two marks are
-// held back: only complete states are seen and stored.
+// held back: only complete states are seen and stored. What a mark made visible has been written;
+// Sync makes it outlive a power cut too, a few milliseconds later: whoever starts a pod does not
+// wait for the disk, and a node that loses that much is told again.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +59,11 @@ class DesiredState : public ObjectSource {
 
   // True once a complete state is known, from the disk or the link.
   bool complete() const;
-  // For Hello: the last revision that is applied and on disk; 0 for none.
+  // Whether Sync has something to do.
+  bool sync_due() const;
+  // Blocks on the disk. On any thread.
+  void Sync();
+  // For Hello: the last revision that is applied and in the file; 0 for none.
   int64_t resume_revision() const;
   // The last Welcome; empty before any.
   std::unique_ptr<skiff::node::v1::Welcome> welcome() const;

@@ -56,6 +56,23 @@ class DesiredStateTest : public ::testing::Test {
   std::string path = directory.path() + "/desired";
 };
 
+TEST_F(DesiredStateTest, ASyncIsDueForMoreThanAStatus) {
+  auto state = Open();
+  state->Apply(Welcome(true));
+  state->Apply(Update("Pod", "a"));
+  state->Apply(Mark(1));
+  EXPECT_FALSE(state->sync_due()) << "a whole state is written and synced at once";
+  state->Apply(Update("Pod", "a"));
+  state->Apply(Mark(2));
+  EXPECT_FALSE(state->sync_due());
+  state->Apply(Update("Pod", "a", false, 2));
+  state->Apply(Mark(3));
+  EXPECT_TRUE(state->sync_due());
+  state->Sync();
+  EXPECT_FALSE(state->sync_due());
+  EXPECT_EQ(Open()->resume_revision(), 3);
+}
+
 TEST_F(DesiredStateTest, ShowsOnlyWhatIsMarkedComplete) {
   auto state = Open();
   EXPECT_FALSE(state->complete());
