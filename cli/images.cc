@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/grpc/status.h"
 #include "base/os/files.h"
 #include "cli/table.h"
 #include "proto/cri/runtime/v1/api.grpc.pb.h"
@@ -78,9 +79,7 @@ Result<> FromStatus(const grpc::Status& status, const std::string& socket) {
                    socket +
                        " cannot do this: it belongs to another runtime than skiff-agent, or "
                        "to an older one");
-    case grpc::StatusCode::INVALID_ARGUMENT:
-      return Error(Code::kInvalidArgument, status.error_message());
-    default: return Error(Code::kInternal, status.error_message());
+    default: return FromGrpcStatus(status);
   }
 }
 

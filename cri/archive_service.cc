@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "base/grpc/status.h"
 #include "base/log.h"
 #include "cri/grpc_front.h"
 #include "proto/skiff/admin/v1/admin.grpc.pb.h"

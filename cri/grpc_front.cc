@@ -6,6 +6,7 @@
 #include <mutex>
 #include <stop_token>
 
+#include "base/grpc/status.h"
 #include "base/os/files.h"
 #include "cri/archive_service.h"
 #include "cri/image_service.h"
@@ -21,28 +22,6 @@ constexpr std::chrono::milliseconds kStopGrace{500};
 // single items are large, and few enough messages.
 constexpr int kStreamBatch = 500;
 constexpr size_t kStreamBatchBytes = 1 << 20;
-
-grpc::StatusCode CodeToGrpc(Code code) {
-  switch (code) {
-    case Code::kInvalidArgument: return grpc::StatusCode::INVALID_ARGUMENT;
-    case Code::kNotFound: return grpc::StatusCode::NOT_FOUND;
-    case Code::kAlreadyExists: return grpc::StatusCode::ALREADY_EXISTS;
-    case Code::kConflict: return grpc::StatusCode::ABORTED;
-    case Code::kFailedPrecondition: return grpc::StatusCode::FAILED_PRECONDITION;
-    case Code::kPermissionDenied: return grpc::StatusCode::PERMISSION_DENIED;
-    case Code::kUnauthenticated: return grpc::StatusCode::UNAUTHENTICATED;
-    case Code::kResourceExhausted: return grpc::StatusCode::RESOURCE_EXHAUSTED;
-    case Code::kUnavailable: return grpc::StatusCode::UNAVAILABLE;
-    case Code::kDeadlineExceeded: return grpc::StatusCode::DEADLINE_EXCEEDED;
-    case Code::kCancelled: return grpc::StatusCode::CANCELLED;
-    case Code::kUnimplemented: return grpc::StatusCode::UNIMPLEMENTED;
-    case Code::kExpired: return grpc::StatusCode::OUT_OF_RANGE;
-    case Code::kDataLoss: return grpc::StatusCode::DATA_LOSS;
-    case Code::kInternal:
-    case Code::kUnknownOutcome: return grpc::StatusCode::UNKNOWN;
-  }
-  return grpc::StatusCode::UNKNOWN;
-}
 
 // Runs a unary call of a service on the blocking executor.
 template <class Service, class Request, class Response>
@@ -345,11 +324,6 @@ class GrpcServerFront : public GrpcFront {
 };
 
 }  // namespace
-
-grpc::Status ToGrpcStatus(const Result<>& result) {
-  if (result.ok()) return grpc::Status::OK;
-  return grpc::Status(CodeToGrpc(result.error().code()), result.error().message());
-}
 
 Result<std::unique_ptr<GrpcFront>> GrpcFront::Start(const std::string& socket,
                                                     RuntimeService& runtime, ImageService& images,

@@ -45,6 +45,4 @@ class GrpcFront {
   virtual void Stop() = 0;
 };
 
-grpc::Status ToGrpcStatus(const Result<>& result);
-
 }  // namespace skiff::cri

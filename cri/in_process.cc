@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "base/grpc/status.h"
 #include "cri/grpc_front.h"
 #include "cri/image_service.h"
 #include "cri/runtime_service.h"

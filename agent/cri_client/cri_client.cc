@@ -8,6 +8,7 @@
 #include <set>
 
 #include "agent/cri_client/stubs.h"
+#include "base/grpc/status.h"
 
 namespace skiff::agent {
 namespace {
@@ -23,30 +24,6 @@ constexpr seconds kSandboxDeadline{240};
 // Of one pull attempt; progress is the runtime's business.
 constexpr minutes kPullDeadline{60};
 
-Code CodeOf(grpc::StatusCode code) {
-  switch (code) {
-    case grpc::StatusCode::INVALID_ARGUMENT:
-    case grpc::StatusCode::OUT_OF_RANGE: return Code::kInvalidArgument;
-    case grpc::StatusCode::NOT_FOUND: return Code::kNotFound;
-    case grpc::StatusCode::ALREADY_EXISTS: return Code::kAlreadyExists;
-    case grpc::StatusCode::ABORTED: return Code::kConflict;
-    case grpc::StatusCode::FAILED_PRECONDITION: return Code::kFailedPrecondition;
-    case grpc::StatusCode::PERMISSION_DENIED: return Code::kPermissionDenied;
-    case grpc::StatusCode::UNAUTHENTICATED: return Code::kUnauthenticated;
-    case grpc::StatusCode::RESOURCE_EXHAUSTED: return Code::kResourceExhausted;
-    case grpc::StatusCode::UNAVAILABLE: return Code::kUnavailable;
-    case grpc::StatusCode::DEADLINE_EXCEEDED: return Code::kDeadlineExceeded;
-    case grpc::StatusCode::CANCELLED: return Code::kCancelled;
-    case grpc::StatusCode::UNIMPLEMENTED: return Code::kUnimplemented;
-    case grpc::StatusCode::DATA_LOSS: return Code::kDataLoss;
-    default: return Code::kInternal;
-  }
-}
-
-Error ErrorOf(const grpc::Status& status) {
-  return Error(CodeOf(status.error_code()), status.error_message());
-}
-
 // One unary call with its deadline.
 template <class Response, class Stub, class Request>
 Result<Response> Call(Stub& stub,
@@ -56,7 +33,7 @@ Result<Response> Call(Stub& stub,
   context.set_deadline(std::chrono::system_clock::now() + deadline);
   Response response;
   grpc::Status status = (stub.*method)(&context, request, &response);
-  if (!status.ok()) return ErrorOf(status);
+  if (!status.ok()) return FromGrpcStatus(status);
   return response;
 }
 
@@ -429,7 +406,7 @@ Result<> CriClient::WatchEvents(const std::function<void()>& on_open,
   grpc::Status status = reader->Finish();
   std::lock_guard lock(state_->mutex);
   state_->watch = nullptr;
-  if (!status.ok()) return ErrorOf(status);
+  if (!status.ok()) return FromGrpcStatus(status);
   return {};
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/async/elastic_pool.h"
 #include "base/async/executor.h"
+#include "base/grpc/status.h"
 #include "base/log.h"
 #include "base/os/unique_fd.h"
 #include "control-plane/rpc/node_feed.h"
@@ -84,7 +85,7 @@ class LinkService final : public ServiceBase {
       if (!outcome.ok()) {
         log::Warning("join refused",
                      {{"node", request->node_name()}, {"peer", peer}, {"error", outcome.error()}});
-        return call->Finish(ToStatus(outcome.error()));
+        return call->Finish(ToGrpcStatus(outcome.error()));
       }
       response->set_certificate_pem(outcome->certificate_pem);
       response->set_ca_pem(outcome->ca_pem);
@@ -109,7 +110,7 @@ class LinkService final : public ServiceBase {
         return link_->registry.Renew(node, request->csr_pem());
       };
       Result<JoinOutcome> outcome = renew();
-      if (!outcome.ok()) return call->Finish(ToStatus(outcome.error()));
+      if (!outcome.ok()) return call->Finish(ToGrpcStatus(outcome.error()));
       response->set_certificate_pem(outcome->certificate_pem);
       response->set_ca_pem(outcome->ca_pem);
       call->Finish(grpc::Status::OK);

@@ -1,5 +1,6 @@
 #include "control-plane/rpc/sync_session.h"
 
+#include "base/grpc/status.h"
 #include "base/log.h"
 #include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
@@ -27,27 +28,6 @@ PodIdentity IdentityOf(const Report& report) {
 }
 
 }  // namespace
-
-grpc::Status ToStatus(const Error& error) {
-  auto code = [&] {
-    switch (error.code()) {
-      case Code::kInvalidArgument: return grpc::StatusCode::INVALID_ARGUMENT;
-      case Code::kNotFound: return grpc::StatusCode::NOT_FOUND;
-      case Code::kAlreadyExists: return grpc::StatusCode::ALREADY_EXISTS;
-      case Code::kConflict: return grpc::StatusCode::ABORTED;
-      case Code::kFailedPrecondition: return grpc::StatusCode::FAILED_PRECONDITION;
-      case Code::kPermissionDenied: return grpc::StatusCode::PERMISSION_DENIED;
-      case Code::kUnauthenticated: return grpc::StatusCode::UNAUTHENTICATED;
-      case Code::kResourceExhausted: return grpc::StatusCode::RESOURCE_EXHAUSTED;
-      case Code::kUnavailable: return grpc::StatusCode::UNAVAILABLE;
-      case Code::kDeadlineExceeded: return grpc::StatusCode::DEADLINE_EXCEEDED;
-      case Code::kCancelled: return grpc::StatusCode::CANCELLED;
-      case Code::kUnimplemented: return grpc::StatusCode::UNIMPLEMENTED;
-      default: return grpc::StatusCode::INTERNAL;
-    }
-  }();
-  return grpc::Status(code, error.message());
-}
 
 SyncSession::SyncSession(std::shared_ptr<LinkContext> link, std::string certificate_pem)
     : link_(std::move(link)), certificate_pem_(std::move(certificate_pem)) {}
@@ -243,7 +223,7 @@ void SyncSession::WriteNext() {
 
 // ---- the end ----
 
-void SyncSession::Fail(const Error& error) { End(ToStatus(error)); }
+void SyncSession::Fail(const Error& error) { End(ToGrpcStatus(error)); }
 
 void SyncSession::End(grpc::Status status) {
   if (std::exchange(ended_, true)) return;

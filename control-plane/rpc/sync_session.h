@@ -91,7 +91,4 @@ class SyncSession : public grpc::ServerBidiReactor<node::v1::NodeMessage, node::
   std::deque<node::v1::TunnelRequest> tunnel_requests_;
 };
 
-// An Error as the status of a call.
-grpc::Status ToStatus(const Error& error);
-
 }  // namespace skiff::cp
