@@ -21,6 +21,7 @@ from tests.bench import runtimes
 from tests.support import images
 from tests.support.cluster import TOP
 from tests.support.machine import run
+from tests.support.waiting import wait_for
 
 FLOOR = "floor"
 NAMES = [*runtimes.RUNTIMES]
@@ -161,7 +162,7 @@ def measure(name, build, parts):
         finally:
             process.kill()
             process.wait()
-            runtimes.wait_for("the end of what ran", lambda: not cgroup.processes())
+            wait_for("the end of what ran", lambda: not cgroup.processes())
             cgroup.remove()
 
 

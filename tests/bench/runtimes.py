@@ -3,9 +3,9 @@
 import pathlib
 import re
 import subprocess
-import time
 
 from tests.support.machine import run
+from tests.support.waiting import wait_for
 
 REGISTRY = "127.0.0.1:5000"
 IMAGE = f"{REGISTRY}/busybox:test"
@@ -41,14 +41,6 @@ CNI = """\
               "routes": [{{"dst": "0.0.0.0/0"}}]}}}},
   {{"type": "portmap", "capabilities": {{"portMappings": true}}}}]}}
 """
-
-
-def wait_for(what, ready, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what} did not come up")
-        time.sleep(0.05)  # tidy: another project's daemon has no event for this
 
 
 def v2():

@@ -15,9 +15,9 @@ import re
 import select
 import subprocess
 import sys
-import time
 
 from tests.support.machine import Machine, run
+from tests.support.waiting import wait_for
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 HOME = pathlib.Path(os.environ.get("SKIFF_CLUSTERS", "/var/tmp/skiff-clusters"))
@@ -116,7 +116,7 @@ http: {{addr: ":{REGISTRY_PORT}"}}
         if not config.exists():
             config.write_text(f"advertiseAddress: {machine.address}\n")
         pid = self._start_daemon(machine, "skiff-control-plane", "--config", "/etc/skiff/control-plane.yaml")
-        self._wait(self._api_ready, 60, f"the API server to be ready ({machine.root}/skiff-control-plane.log)")
+        wait_for(f"the API server to be ready ({machine.root}/skiff-control-plane.log)", self._api_ready, 60)
         return pid
 
     def start_agent(self, node):
@@ -159,18 +159,10 @@ registries:
                     if c["type"] == "Ready" and c["status"] == "True"]
             return len(good) == self.node_count
 
-        self._wait(ready, 60, f"{self.node_count} nodes to be Ready")
+        wait_for(f"{self.node_count} nodes to be Ready", ready, 60)
 
     def _api_ready(self):
         return self.kubeconfig.exists() and self.kubectl("get", "--raw", "/readyz", check=False).returncode == 0
-
-    @staticmethod
-    def _wait(condition, seconds, what):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {seconds} s for {what}")
-            time.sleep(0.1)
 
     def kubectl_command(self, *argv, version="1.36"):
         return [str(TOP / "build" / "kubectl" / version / "kubectl"), "--kubeconfig", str(self.kubeconfig), *map(str, argv)]
@@ -179,7 +171,7 @@ registries:
         return run(*self.kubectl_command(*argv, version=version), check=check, **options)
 
     def wait_cri(self, node):
-        self._wait(lambda: self.crictl(node, "version", check=False).returncode == 0, 30, "the CRI socket to answer")
+        wait_for("the CRI socket to answer", lambda: self.crictl(node, "version", check=False).returncode == 0)
 
     @staticmethod
     def wait_for_end(pidfd, seconds=30):

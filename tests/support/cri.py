@@ -10,7 +10,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
+
+from tests.support.waiting import settled, wait_for
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 CRICTL = pathlib.Path(os.environ.get("CRICTL", TOP / "build" / "crictl" / "crictl"))
@@ -22,13 +23,6 @@ def run(*argv, check=True, timeout=60, **options):
     if check and result.returncode != 0:
         raise AssertionError(f"{' '.join(map(str, argv))}: exit {result.returncode}\n{result.stdout}{result.stderr}")
     return result
-
-
-def eventually(what, condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def enter(module, *argv, **options):
@@ -52,7 +46,7 @@ class Registry:
         self.process = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         scheme = "https" if "tls:" in http else "http"
-        eventually(f"the registry at {self.address}", lambda: run(
+        wait_for(f"the registry at {self.address}", lambda: run(
             "curl", "-sk", f"{scheme}://{self.address}/v2/", check=False).returncode == 0)
 
     def stop(self):
@@ -122,13 +116,11 @@ class CriServer:
 
     def leaked(self, before, seconds=10):
         """What holdings() has beyond before once that is nothing, or after so long: the last programs may still end."""
-        deadline = time.monotonic() + seconds
-        while True:
+        def beyond():
             after = self.holdings()
-            lines = [f"{kind}: {thing}" for kind in before for thing in sorted(after[kind] - before[kind])]
-            if not lines or time.monotonic() > deadline:
-                return lines
-            time.sleep(0.1)
+            return [f"{kind}: {thing}" for kind in before for thing in sorted(after[kind] - before[kind])]
+
+        return settled(beyond, lambda lines: not lines, seconds)
 
 
 def pod_config(folder, name, **more):

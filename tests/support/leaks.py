@@ -7,9 +7,9 @@ the thing that leaked.
 import os
 import pathlib
 import re
-import time
 
 from tests.support.cluster import CGROUP_ROOTS
+from tests.support.waiting import settled
 
 
 def snapshot(cluster, node):
@@ -27,25 +27,18 @@ def snapshot(cluster, node):
 
 def settled_difference(before, cluster, node, seconds=15):
     """The difference once it is empty, or what is left of it after so long: the last programs may still be ending."""
-    deadline = time.monotonic() + seconds
-    while True:
-        lines = difference(before, snapshot(cluster, node))
-        if not lines or time.monotonic() > deadline:
-            return lines
-        time.sleep(0.2)
+    return settled(lambda: difference(before, snapshot(cluster, node)), lambda lines: not lines, seconds)
 
 
 def wait_gone(marks, cluster, node, seconds=30):
     """Until nothing has one of the marks (ids of a pod and its sandbox) in its name: a pod's object may go before the
     last of its sandbox does."""
-    deadline = time.monotonic() + seconds
-    while True:
+    def left():
         names = [name for held in snapshot(cluster, node).values() for name in held]
-        left = [name for name in names if any(mark in name for mark in marks)]
-        if not left:
-            return
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+        return [name for name in names if any(mark in name for mark in marks)]
+
+    still = settled(left, lambda names: not names, seconds)
+    assert not still, still
 
 
 def difference(before, after):

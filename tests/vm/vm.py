@@ -8,9 +8,9 @@ import pathlib
 import select
 import signal
 import subprocess
-import time
 
 from tests.support.machine import run
+from tests.support.waiting import wait_for
 
 NETNS = "skiff-vm"
 HOST_ADDRESS = "10.77.0.1"
@@ -63,11 +63,8 @@ class VirtualMachine:
 
     def wait_up(self, seconds=180):
         """Returns once the machine takes commands; ssh itself tries to connect once a second."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.ssh("true", check=False, timeout=seconds).returncode == 0:
-                return
-        raise TimeoutError(f"{self.name} did not come up: {self.folder}/{self.name}.console")
+        wait_for(f"{self.name} to come up ({self.folder}/{self.name}.console)",
+                 lambda: self.ssh("true", check=False, timeout=seconds).returncode == 0, seconds)
 
     def power_off(self):
         """A power cut."""

@@ -13,7 +13,8 @@ import sys
 import tempfile
 
 from tests.images import build as image_build
-from tests.support.cri import CRICTL, CriServer, Registry, container_config, enter, eventually, pod_config, run
+from tests.support.cri import CRICTL, CriServer, Registry, container_config, enter, pod_config, run
+from tests.support.waiting import wait_for
 
 PLAIN, SECURE = 5001, 5002
 
@@ -73,7 +74,7 @@ def pod(server, folder):
                           config).stdout.strip()
     assert server.crictl("ps", "-aq", "--state", "created").stdout.strip() == nginx
     server.crictl("start", nginx)
-    eventually("nginx answers", lambda: "web" in run("curl", "-s", f"http://{address}/", check=False).stdout)
+    wait_for("nginx answers", lambda: "web" in run("curl", "-s", f"http://{address}/", check=False).stdout)
     shell = server.crictl("create", sandbox,
                           container_config(folder, "shell", f"127.0.0.1:{PLAIN}/busybox:test",
                                            ["sh", "-c", "echo to stdout; echo to stderr >&2; exec sleep 1000"],
@@ -84,7 +85,7 @@ def pod(server, folder):
 
 
 def looking_inside(server, nginx, shell):
-    eventually("the log", lambda: "to stderr" in server.crictl("logs", shell).stderr)
+    wait_for("the log", lambda: "to stderr" in server.crictl("logs", shell).stderr)
     assert server.crictl("logs", shell).stdout == "to stdout\n"
     resolv = server.crictl("exec", "-s", shell, "cat", "/etc/resolv.conf").stdout
     assert resolv.split() == ["search", "svc.cluster.local", "nameserver", "10.96.0.10"], resolv
@@ -138,7 +139,7 @@ def out_of_memory(server, folder):
     container = server.crictl("create", sandbox, greedy, config).stdout.strip()
     server.crictl("start", container)
     status = lambda: json.loads(server.crictl("inspect", container).stdout)["status"]  # noqa: E731
-    eventually("the end", lambda: status()["state"] == "CONTAINER_EXITED")
+    wait_for("the end", lambda: status()["state"] == "CONTAINER_EXITED")
     assert (status()["reason"], status()["exitCode"]) == ("OOMKilled", 137), status()
     server.crictl("rmp", "-f", sandbox)
 
