@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import select
+import shlex
 import subprocess
 import sys
 
@@ -66,9 +67,6 @@ class Cluster:
     @property
     def registry(self):
         return f"{self.address(2)}:{REGISTRY_PORT}"
-
-    def cri_socket(self, node):
-        return node.root / "run" / "skiff.sock"
 
     def binary(self, name):
         return self.build / "bin" / name
@@ -201,12 +199,15 @@ registries:
         script = f"openssl x509 -in {self.root}/ca.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum"
         return "sha256:" + run("sh", "-c", script).stdout.split()[0]
 
-    def crictl(self, node, *argv, check=True, **options):
-        """crictl as on the node itself: exec streams over its loopback, logs are in its /var/log."""
+    def crictl_command(self):
         config = self.root / "crictl.yaml"
         endpoint = "unix:///run/skiff/skiff.sock"
         config.write_text(f"runtime-endpoint: {endpoint}\nimage-endpoint: {endpoint}\n")
-        return node.run(TOP / "build" / "crictl" / "crictl", "--config", config, *argv, check=check, **options)
+        return [str(TOP / "build" / "crictl" / "crictl"), "--config", str(config)]
+
+    def crictl(self, node, *argv, check=True, **options):
+        """crictl as on the node itself: exec streams over its loopback, logs are in its /var/log."""
+        return node.run(*self.crictl_command(), *argv, check=check, **options)
 
     def down(self):
         """Removes all that up made, whatever state it is in."""
@@ -234,7 +235,8 @@ def describe(cluster):
     print(f"cluster {cluster.name}: {cluster.node_count} node(s)\n")
     print(f"export KUBECONFIG={cluster.kubeconfig}")
     for node in cluster.nodes:
-        print(f"export CONTAINER_RUNTIME_ENDPOINT=unix://{cluster.cri_socket(node)}   # {node.name}, for crictl")
+        # Inside, as exec, attach and port-forward stream over the node's own loopback.
+        print(f"alias crictl-{node.name}='{shlex.join([*node.enter(), *cluster.crictl_command()])}'")
     print(f"\nregistry: {cluster.registry} (plain HTTP); logs: {cluster.root}/machines/*/*.log")
 
 
