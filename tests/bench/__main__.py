@@ -2,11 +2,13 @@
 
     pods     from creating a pod at the API to seeing it Running: p50 and p95, one at a time, ten at once
     cri      our CRI server beside containerd with runc and with crun; `dev bench cri --help` has its own options
-    memory   resident memory (PSS) of each daemon, idle and per pod
+    memory   memory of each daemon: idle, at 10 and at 100 pods, and when they have gone
+    proxy    writing the rules of services beside 1000 and 10000 others; its own options follow
 """
 
 import argparse
 import json
+import os
 import sys
 
 from tests.bench import cri, memory, pods
@@ -15,6 +17,7 @@ from tests.support.cluster import TOP, Cluster
 from tests.support.machine import run
 
 BENCHES = {"pods": pods.figures, "memory": memory.figures}
+PROXY_BENCH = TOP / "build" / "release" / "bin" / "skiff-proxy-bench"
 
 
 def report(figures, as_json):
@@ -24,17 +27,23 @@ def report(figures, as_json):
         if as_json:
             print(json.dumps(figure), flush=True)
         else:
-            peer = f"   (peer: {figure['peer']})" if "peer" in figure else ""
+            peer = f"   ({figure['peer']}: {figure['peer_is']})" if "peer" in figure else ""
             print(f"{figure['name']:48} {figure['value']:>10} {figure['unit']}{peer}", flush=True)
+
+
+def run_proxy(options):
+    os.execv(PROXY_BENCH, [PROXY_BENCH, *options])
 
 
 def main():
     if sys.argv[1:2] == ["cri"]:
         cri.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["proxy"]:
+        run_proxy(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="dev bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*BENCHES, "cri", "all"])
+    parser.add_argument("name", choices=[*BENCHES, "cri", "proxy", "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     arguments = parser.parse_args()
     run(TOP / "tests" / "tools" / "fetch-kubectl", TOP / "build" / "kubectl")
@@ -49,6 +58,7 @@ def main():
         cluster.down()
     if arguments.name == "all":
         cri.main(["--json"] if arguments.json else [])
+        run_proxy(["--json"] if arguments.json else [])
 
 
 if __name__ == "__main__":
