@@ -63,8 +63,8 @@ def main():
     parser.add_argument("--name", default="demo")
     parser.add_argument("--clean", action="store_true", help="remove the cluster at the end")
     arguments = parser.parse_args()
-    run(TOP / "tests" / "tools" / "fetch-kubectl", TOP / "build" / "kubectl")
-    run(TOP / "tests" / "tools" / "build-crictl", TOP / "build" / "crictl")
+    for tool, folder in [("fetch-kubectl", "kubectl"), ("build-crictl", "crictl")]:
+        run(TOP / "tests" / "tools" / tool, TOP / "build" / folder, timeout=1800)  # the first time: minutes
     cluster = Cluster(arguments.name)
     cluster.down()  # what an earlier demo left
     try:

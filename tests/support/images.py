@@ -8,4 +8,4 @@ BUILDER = TOP / "tests" / "images" / "build.py"
 
 def push(registry):
     """Builds what is not built yet and pushes all of it to registry ("host:port", plain HTTP)."""
-    run(BUILDER, "--push", registry)
+    run(BUILDER, "--push", registry, timeout=900)

@@ -3,18 +3,8 @@
 import json
 import pathlib
 import re
-import subprocess
 
-import pytest
-
-from tests.support import images
-from tests.support.cluster import TOP
-from tests.support.machine import run
-from tests.vm.vm import HOST_ADDRESS, NETNS, Network, VirtualMachine
-
-FOLDER = TOP / "build" / "vm"
-KUBECTL = TOP / "build" / "kubectl" / "1.36" / "kubectl"
-REGISTRY = f"{HOST_ADDRESS}:5000"
+from tests.vm.conftest import KUBECTL
 
 POD = """
 apiVersion: v1
@@ -29,51 +19,6 @@ spec:
 """
 
 
-def _package():
-    packages = sorted((TOP / "build" / "release").glob("skiff_*.deb"), key=lambda p: p.stat().st_mtime)
-    if not packages:
-        pytest.fail("no package in build/release: ./dev package makes it")
-    return packages[-1]
-
-
-def _dependencies(package):
-    """The packages the .deb needs, for the machine's image: the machine itself has no way out."""
-    text = run("dpkg-deb", "-f", package, "Depends").stdout
-    return sorted({re.split(r"[ (|]", word.strip())[0] for word in text.split(",")})
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("registry")
-    config = folder / "config.yml"
-    config.write_text(f"version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
-                      f"http: {{addr: '{REGISTRY}'}}\n")
-    with subprocess.Popen(["ip", "netns", "exec", NETNS, "docker-registry", "serve", str(config)]) as server:
-        run("ip", "netns", "exec", NETNS, images.BUILDER, "--push", REGISTRY)
-        yield REGISTRY
-        server.kill()
-
-
-@pytest.fixture(scope="module")
-def machine():
-    package = _package()
-    run(TOP / "tests" / "vm" / "build-image", FOLDER, *_dependencies(package))
-    network = Network()
-    vm = VirtualMachine(FOLDER, 1)
-    vm.power_off()
-    network.up(1)
-    try:
-        vm.create()
-        vm.power_on()
-        vm.put(package, "/root/skiff.deb")
-        vm.put(KUBECTL, "/usr/local/bin/kubectl")
-        vm.ssh("chmod +x /usr/local/bin/kubectl")
-        yield vm
-    finally:
-        vm.power_off()
-        network.down()
-
-
 def _kubectl(machine, words, check=True, timeout=300):
     return machine.ssh(f"kubectl --kubeconfig /etc/skiff/admin.kubeconfig {words}", check=check, timeout=timeout)
 
@@ -82,7 +27,10 @@ def _container(machine):
     return json.loads(_kubectl(machine, "get pod limited -o json").stdout)["status"]["containerStatuses"][0]
 
 
-def test_the_life_of_an_installation(machine, registry):
+def test_the_life_of_an_installation(machine, registry, package):
+    machine.put(package, "/root/skiff.deb")
+    machine.put(KUBECTL, "/usr/local/bin/kubectl")
+    machine.ssh("chmod +x /usr/local/bin/kubectl")
     before = _what_is_there(machine)
     machine.ssh("dpkg -i /root/skiff.deb")
     machine.ssh("systemctl start skiff-control-plane")

@@ -49,7 +49,8 @@ class VirtualMachine:
 
     def power_on(self):
         mac = f"52:54:00:77:00:1{self.number}"
-        append = (f"console=ttyS0 panic=-1 quiet mitigations=off audit=0 net.ifnames=0 systemd.hostname={self.name} "
+        append = (f"console=ttyS0 panic=-1 quiet mitigations=off audit=0 apparmor=0 net.ifnames=0 "
+                  f"systemd.hostname={self.name} "
                   f"ip={self.address}::{HOST_ADDRESS}:255.255.255.0:{self.name}:eth0:off")
         run("ip", "netns", "exec", NETNS, "qemu-system-x86_64", "-daemonize", "-pidfile", self.pid_file,
             "-name", self.name, "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max",

@@ -2,6 +2,8 @@
 
 The tests look upstream names up, so the runtime under test has mirrors of registry.k8s.io,
 k8s.gcr.io and gcr.io on the local registry that these are pushed to.
+
+    python3 -m tests.conformance.cri.images HOST:PORT      builds them and pushes them there
 """
 
 import functools
@@ -11,6 +13,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -209,3 +212,8 @@ def layout_of(folder, layers, config):
                 "config": descriptor, "layers": packed}
     layout.finish(layout.put(json.dumps(manifest, sort_keys=True).encode(), manifest["mediaType"]))
     return layout
+
+
+if __name__ == "__main__":
+    build_all()
+    push_all(sys.argv[1])

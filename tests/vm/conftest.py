@@ -1,0 +1,66 @@
+"""A virtual machine with the package's dependencies, and a registry for it."""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from tests.support import images
+from tests.support.cluster import TOP
+from tests.support.machine import run
+from tests.vm.vm import HOST_ADDRESS, NETNS, Network, VirtualMachine
+
+FOLDER = TOP / "build" / "vm"
+KUBECTL = TOP / "build" / "kubectl" / "1.36" / "kubectl"
+REGISTRY = f"{HOST_ADDRESS}:5000"
+
+
+@pytest.fixture(scope="session")
+def build():
+    """The preset's folder whose programs are tested."""
+    return pathlib.Path(os.environ.get("SKIFF_BUILD", TOP / "build" / "release")).resolve()
+
+
+@pytest.fixture(scope="session")
+def package(build):
+    packages = sorted(build.glob("skiff_*.deb"), key=lambda path: path.stat().st_mtime)
+    if not packages:
+        pytest.fail(f"no package in {build}: ./dev package makes it")
+    return packages[-1]
+
+
+def _dependencies(package):
+    """The packages the .deb needs, for the machine's image: the machine itself has no way out."""
+    text = run("dpkg-deb", "-f", package, "Depends").stdout
+    return sorted({re.split(r"[ (|]", word.strip())[0] for word in text.split(",")})
+
+
+@pytest.fixture(scope="module")
+def machine(package):
+    run(TOP / "tests" / "vm" / "build-image", FOLDER, *_dependencies(package), timeout=900)
+    network = Network()
+    vm = VirtualMachine(FOLDER, 1)
+    vm.power_off()
+    network.up(1)
+    try:
+        vm.create()
+        vm.power_on()
+        yield vm
+    finally:
+        vm.power_off()
+        network.down()
+
+
+@pytest.fixture(scope="module")
+def registry(machine, tmp_path_factory):
+    """On the host's side of the machines' network, with the tests' images."""
+    folder = tmp_path_factory.mktemp("registry")
+    config = folder / "config.yml"
+    config.write_text(f"version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
+                      f"http: {{addr: '{REGISTRY}'}}\n")
+    with subprocess.Popen(["ip", "netns", "exec", NETNS, "docker-registry", "serve", str(config)]) as server:
+        run("ip", "netns", "exec", NETNS, images.BUILDER, "--push", REGISTRY)
+        yield REGISTRY
+        server.kill()
