@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "control-plane/store/lease_table.h"
+#include "control-plane/store/transaction.h"
 #include "control-plane/store/validate.h"
 #include "control-plane/store/watch_hub.h"
 
@@ -139,19 +140,14 @@ class MemoryStore : public Store {
   Result<TxnResult> Apply(const TxnRequest& request) {
     TRY(ValidateTxn(request));
     std::lock_guard lock(mutex_);
-    TxnResult result{.succeeded = true};
-    for (const Compare& compare : request.compares) {
-      std::optional<KeyValue> kv = Live(compare.key);
-      if ((kv ? kv->mod_revision : 0) != compare.mod_revision) result.succeeded = false;
-      if (kv) result.current.push_back(*std::move(kv));
-    }
+    TxnResult result =
+        TRY(Check(request.compares, [this](const std::string& key) { return Live(key); }));
     if (result.succeeded) {
       for (const Op& op : request.ops) {
         if (op.lease != 0 && !leases_.Contains(op.lease)) {
           return Error(Code::kNotFound, "no such lease");
         }
       }
-      result.current.clear();
       ApplyOps(request.ops);
     }
     result.revision = revision_;
@@ -162,19 +158,8 @@ class MemoryStore : public Store {
     Revision revision = revision_ + 1;
     std::vector<EventPtr> events;
     for (const Op& op : ops) {
-      auto event = std::make_shared<Event>();
-      event->prev_kv = Live(op.key);
-      event->kv.key = op.key;
-      event->kv.mod_revision = revision;
-      if (op.type == Op::Type::kDelete) {
-        if (!event->prev_kv) continue;
-        event->type = Event::Type::kDelete;
-      } else {
-        event->kv.value = op.value;
-        event->kv.lease = op.lease;
-        event->kv.create_revision = event->prev_kv ? event->prev_kv->create_revision : revision;
-        event->kv.version = event->prev_kv ? event->prev_kv->version + 1 : 1;
-      }
+      std::shared_ptr<Event> event = EventOf(op, Live(op.key), revision);
+      if (event == nullptr) continue;
       versions_[op.key].push_back({event->kv, event->type == Event::Type::kDelete});
       events.push_back(std::move(event));
     }

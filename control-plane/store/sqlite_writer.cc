@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control-plane/store/sqlite_schema.h"
+#include "control-plane/store/transaction.h"
 #include "control-plane/store/validate.h"
 
 namespace skiff::cp {
@@ -108,14 +109,9 @@ Result<std::optional<KeyValue>> SqliteWriter::Latest(const std::string& key) {
 
 Result<TxnResult> SqliteWriter::Apply(const TxnRequest& request) {
   TRY(ValidateTxn(request));
-  TxnResult result{.succeeded = true};
-  for (const Compare& compare : request.compares) {
-    std::optional<KeyValue> kv = TRY(Keep(Latest(compare.key)));
-    if ((kv ? kv->mod_revision : 0) != compare.mod_revision) result.succeeded = false;
-    if (kv) result.current.push_back(*std::move(kv));
-  }
+  TxnResult result =
+      TRY(Check(request.compares, [this](const std::string& key) { return Keep(Latest(key)); }));
   if (result.succeeded) {
-    result.current.clear();
     for (const Op& op : request.ops) {
       if (op.lease != 0 && !TRY(Keep(HasLease(op.lease)))) {
         return Error(Code::kNotFound, "no such lease");
@@ -131,19 +127,8 @@ Result<> SqliteWriter::Write(const std::vector<Op>& ops) {
   Revision revision = now_.revision + 1;
   int64_t position = 0;
   for (const Op& op : ops) {
-    auto event = std::make_shared<Event>();
-    event->prev_kv = TRY(Latest(op.key));
-    event->kv.key = op.key;
-    event->kv.mod_revision = revision;
-    if (op.type == Op::Type::kDelete) {
-      if (!event->prev_kv) continue;
-      event->type = Event::Type::kDelete;
-    } else {
-      event->kv.value = op.value;
-      event->kv.lease = op.lease;
-      event->kv.create_revision = event->prev_kv ? event->prev_kv->create_revision : revision;
-      event->kv.version = event->prev_kv ? event->prev_kv->version + 1 : 1;
-    }
+    std::shared_ptr<Event> event = EventOf(op, TRY(Latest(op.key)), revision);
+    if (event == nullptr) continue;
     TRY(InsertVersion(*event, position++));
     events_.push_back(std::move(event));
   }
