@@ -64,13 +64,21 @@ class Lexer {
   bool is_word_ = false;
 };
 
+std::string Joined(const Complaints& complaints) {
+  std::string text;
+  for (const std::string& complaint : complaints) {
+    text += (text.empty() ? "" : "; ") + complaint;
+  }
+  return text;
+}
+
 Result<Requirement> MakeRequirement(std::string key, Operator op, std::vector<std::string> values) {
-  if (std::string why = LabelKeyProblem(key); !why.empty()) {
+  if (std::string why = Joined(CheckQualifiedName(key)); !why.empty()) {
     return Unparsable("key: Invalid value: \"" + key + "\": " + why);
   }
   bool compares = op == Operator::kGreaterThan || op == Operator::kLessThan;
   for (const std::string& value : values) {
-    if (std::string why = LabelValueProblem(value); !why.empty()) {
+    if (std::string why = Joined(CheckLabelValue(value)); !why.empty()) {
       return Unparsable("values[0][" + key + "]: Invalid value: \"" + value + "\": " + why);
     }
     int64_t number;

@@ -4,8 +4,8 @@
 
 namespace skiff::cp {
 
-Complaints CheckConfigKey(std::string_view key) {
-  Complaints complaints;
+codec::Complaints CheckConfigKey(std::string_view key) {
+  codec::Complaints complaints;
   if (key.size() > 253) complaints.push_back("must be no more than 253 characters");
   bool valid = !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -27,7 +27,7 @@ Complaints CheckConfigKey(std::string_view key) {
   return complaints;
 }
 
-Complaints CheckEnvVarName(std::string_view name) {
+codec::Complaints CheckEnvVarName(std::string_view name) {
   bool valid = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
     return c >= ' ' && c <= '~' && c != '=';
   });

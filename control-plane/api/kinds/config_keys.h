@@ -3,12 +3,12 @@
 
 #include <string_view>
 
-#include "control-plane/api/names.h"
+#include "proto/codec/names.h"
 
 namespace skiff::cp {
 
-Complaints CheckConfigKey(std::string_view key);
+codec::Complaints CheckConfigKey(std::string_view key);
 // The name of an environment variable: printable ASCII without '=' (since Kubernetes 1.30).
-Complaints CheckEnvVarName(std::string_view name);
+codec::Complaints CheckEnvVarName(std::string_view name);
 
 }  // namespace skiff::cp

@@ -24,7 +24,7 @@ void ValidatePorts(const core::Container& container, const FieldPath& path, Fiel
     const core::ContainerPort& port = container.ports(i);
     FieldPath at = ElementAt(path, "ports", i);
     if (!port.name().empty()) {
-      Complaints complaints = CheckPortName(port.name());
+      codec::Complaints complaints = CheckPortName(port.name());
       AddInvalid(complaints, at.Child("name"), port.name(), errors);
       if (complaints.empty() && !names.insert(port.name()).second) {
         errors.Duplicate(at.Child("name"), port.name());
@@ -364,7 +364,8 @@ void ValidateContainer(const core::Container& container, const std::set<std::str
   if (container.name().empty()) {
     errors.Required(path.Child("name"));
   } else {
-    AddInvalid(CheckDns1123Label(container.name()), path.Child("name"), container.name(), errors);
+    AddInvalid(codec::CheckDns1123Label(container.name()), path.Child("name"), container.name(),
+               errors);
   }
   const std::string& image = container.image();
   if (image.empty()) {

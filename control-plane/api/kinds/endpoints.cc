@@ -50,8 +50,8 @@ void ValidateAddress(const core::EndpointAddress& address, const FieldPath& path
                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
   }
   if (!address.hostname().empty()) {
-    AddInvalid(CheckDns1123Label(address.hostname()), path.Child("hostname"), address.hostname(),
-               errors);
+    AddInvalid(codec::CheckDns1123Label(address.hostname()), path.Child("hostname"),
+               address.hostname(), errors);
   }
 }
 
@@ -76,7 +76,7 @@ void ValidateEndpoints(const core::Endpoints& endpoints, FieldErrors& errors) {
       if (port.name().empty()) {
         if (subset.ports_size() > 1) errors.Required(at.Child("name"));
       } else {
-        AddInvalid(CheckDns1123Label(port.name()), at.Child("name"), port.name(), errors);
+        AddInvalid(codec::CheckDns1123Label(port.name()), at.Child("name"), port.name(), errors);
       }
       CheckPortNumber(port.port(), at.Child("port"), errors);
       CheckOneOf(port.protocol(), Protocols(), at.Child("protocol"), errors);
@@ -119,7 +119,7 @@ void PrepareSliceCreate(discovery::EndpointSlice& slice) {
 void ValidateSliceAddress(const std::string& address, const std::string& type,
                           const FieldPath& path, FieldErrors& errors) {
   if (type == "FQDN") {
-    AddInvalid(CheckDns1123Subdomain(address), path, address, errors);
+    AddInvalid(codec::CheckDns1123Subdomain(address), path, address, errors);
     return;
   }
   bool v6 = IsIpv6Address(address);
@@ -158,7 +158,7 @@ void ValidateSlice(const discovery::EndpointSlice& slice, FieldErrors& errors) {
   for (int i = 0; i < slice.ports_size(); ++i) {
     FieldPath path = FieldPath("ports").Index(static_cast<size_t>(i));
     const std::string& name = slice.ports(i).name();
-    if (!name.empty()) AddInvalid(CheckDns1123Label(name), path.Child("name"), name, errors);
+    if (!name.empty()) AddInvalid(codec::CheckDns1123Label(name), path.Child("name"), name, errors);
     CheckOneOf(slice.ports(i).protocol(), Protocols(), path.Child("protocol"), errors);
   }
 }

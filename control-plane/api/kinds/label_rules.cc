@@ -23,19 +23,19 @@ std::map<std::string, std::string> Sorted(const StringMap& labels) {
 
 }  // namespace
 
-void AddInvalid(const Complaints& complaints, const FieldPath& path, std::string_view value,
+void AddInvalid(const codec::Complaints& complaints, const FieldPath& path, std::string_view value,
                 FieldErrors& errors) {
   for (const std::string& complaint : complaints) errors.Invalid(path, value, complaint);
 }
 
 void CheckLabelKey(std::string_view key, const FieldPath& path, FieldErrors& errors) {
-  AddInvalid(CheckQualifiedName(key), path, key, errors);
+  AddInvalid(codec::CheckQualifiedName(key), path, key, errors);
 }
 
 void CheckLabels(const StringMap& labels, const FieldPath& path, FieldErrors& errors) {
   for (const auto& [key, value] : Sorted(labels)) {
     CheckLabelKey(key, path, errors);
-    AddInvalid(CheckLabelValue(value), path, value, errors);
+    AddInvalid(codec::CheckLabelValue(value), path, value, errors);
   }
 }
 
@@ -60,7 +60,7 @@ void CheckLabelSelector(const k8s::meta::v1::LabelSelector& selector, const Fiel
     }
     CheckLabelKey(expression.key(), at.Child("key"), errors);
     for (int k = 0; k < expression.values_size(); ++k) {
-      AddInvalid(CheckLabelValue(expression.values(k)),
+      AddInvalid(codec::CheckLabelValue(expression.values(k)),
                  at.Child("values").Index(static_cast<size_t>(k)), expression.values(k), errors);
     }
   }
@@ -89,8 +89,8 @@ void CheckPortNumber(int64_t port, const FieldPath& path, FieldErrors& errors) {
   if (port < 1 || port > 65535) errors.Invalid(path, port, kPortRange);
 }
 
-Complaints CheckPortName(std::string_view name) {
-  Complaints complaints;
+codec::Complaints CheckPortName(std::string_view name) {
+  codec::Complaints complaints;
   auto lower = [](char c) { return c >= 'a' && c <= 'z'; };
   auto allowed = [&](char c) { return lower(c) || (c >= '0' && c <= '9') || c == '-'; };
   if (name.size() > 15) complaints.push_back("must be no more than 15 characters");

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "control-plane/api/field_errors.h"
-#include "control-plane/api/names.h"
+#include "proto/codec/names.h"
 
 namespace google::protobuf {
 template <typename Key, typename T>
@@ -41,7 +41,7 @@ void CheckOneOf(std::string_view value, const std::vector<std::string>& allowed,
 void CheckNonNegative(int64_t value, const FieldPath& path, FieldErrors& errors);
 void CheckPortNumber(int64_t port, const FieldPath& path, FieldErrors& errors);
 // The name of a port: [-a-z0-9], at most 15, with a letter.
-Complaints CheckPortName(std::string_view name);
+codec::Complaints CheckPortName(std::string_view name);
 // A number or name of a port.
 void CheckPortReference(const k8s::intstr::IntOrString& port, const FieldPath& path,
                         FieldErrors& errors);
@@ -49,7 +49,7 @@ void CheckPortReference(const k8s::intstr::IntOrString& port, const FieldPath& p
 void CheckNonNegativeOrPercent(const k8s::intstr::IntOrString& value, const FieldPath& path,
                                FieldErrors& errors);
 // All complaints as Invalid.
-void AddInvalid(const Complaints& complaints, const FieldPath& path, std::string_view value,
+void AddInvalid(const codec::Complaints& complaints, const FieldPath& path, std::string_view value,
                 FieldErrors& errors);
 
 bool IsIpAddress(const std::string& text);

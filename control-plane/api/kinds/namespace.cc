@@ -1,6 +1,6 @@
 #include "control-plane/api/kinds/cells.h"
 #include "control-plane/api/kinds/kinds.h"
-#include "control-plane/api/names.h"
+#include "proto/codec/names.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/meta/v1/object.pb.h"
 
@@ -74,7 +74,7 @@ KindInfo NamespaceKind() {
   kind.rules.prepare_update = On<core::Namespace>(&PrepareUpdate);
   kind.rules.prepare_status_update = On<core::Namespace>(&PrepareStatusUpdate);
   kind.rules.validate_status_update = On<core::Namespace>(&ValidateStatusUpdate);
-  kind.rules.validate_name = &CheckDns1123Label;
+  kind.rules.validate_name = &codec::CheckDns1123Label;
   kind.rules.columns = {NameColumn(), Column("Status", "The status of the namespace"), AgeColumn()};
   kind.rules.table_row = On<core::Namespace>(&Row);
   kind.rules.selectable_fields = On<core::Namespace>(&SelectableFields);

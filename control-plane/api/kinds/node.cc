@@ -38,7 +38,7 @@ void ValidateTaints(const core::Node& node, FieldErrors& errors) {
     const core::Taint& taint = node.spec().taints(i);
     FieldPath at = path.Index(static_cast<size_t>(i));
     CheckLabelKey(taint.key(), at.Child("key"), errors);
-    for (const std::string& why : CheckLabelValue(taint.value())) {
+    for (const std::string& why : codec::CheckLabelValue(taint.value())) {
       errors.Invalid(at.Child("value"), taint.value(), why);
     }
     CheckTaintEffect(taint.effect(), /*allow_empty=*/false, at.Child("effect"), errors);

@@ -29,8 +29,8 @@ void ValidateToleration(const core::Toleration& toleration, const FieldPath& pat
                    "effect must be 'NoExecute' when `tolerationSeconds` is set");
   }
   if (op.empty() || op == "Equal") {
-    AddInvalid(CheckLabelValue(toleration.value()), path.Child("operator"), toleration.value(),
-               errors);
+    AddInvalid(codec::CheckLabelValue(toleration.value()), path.Child("operator"),
+               toleration.value(), errors);
   } else if (op == "Exists") {
     if (!toleration.value().empty()) {
       errors.Invalid(path.Child("operator"), toleration.value(),
@@ -149,22 +149,23 @@ void ValidateDns(const core::PodSpec& spec, const FieldPath& path, FieldErrors& 
   }
 }
 
-void CheckOptionalName(const std::string& name, Complaints (*check)(std::string_view),
+void CheckOptionalName(const std::string& name, codec::Complaints (*check)(std::string_view),
                        const FieldPath& path, FieldErrors& errors) {
   if (!name.empty()) AddInvalid(check(name), path, name, errors);
 }
 
 void ValidateNames(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
-  CheckOptionalName(spec.service_account_name(), &CheckDns1123Subdomain,
+  CheckOptionalName(spec.service_account_name(), &codec::CheckDns1123Subdomain,
                     path.Child("serviceAccountName"), errors);
-  CheckOptionalName(spec.node_name(), &CheckDns1123Subdomain, path.Child("nodeName"), errors);
-  CheckOptionalName(spec.hostname(), &CheckDns1123Label, path.Child("hostname"), errors);
-  CheckOptionalName(spec.subdomain(), &CheckDns1123Label, path.Child("subdomain"), errors);
-  CheckOptionalName(spec.priority_class_name(), &CheckDns1123Subdomain,
+  CheckOptionalName(spec.node_name(), &codec::CheckDns1123Subdomain, path.Child("nodeName"),
+                    errors);
+  CheckOptionalName(spec.hostname(), &codec::CheckDns1123Label, path.Child("hostname"), errors);
+  CheckOptionalName(spec.subdomain(), &codec::CheckDns1123Label, path.Child("subdomain"), errors);
+  CheckOptionalName(spec.priority_class_name(), &codec::CheckDns1123Subdomain,
                     path.Child("priorityClassName"), errors);
-  CheckOptionalName(spec.runtime_class_name(), &CheckDns1123Subdomain,
+  CheckOptionalName(spec.runtime_class_name(), &codec::CheckDns1123Subdomain,
                     path.Child("runtimeClassName"), errors);
-  CheckOptionalName(spec.scheduler_name(), &CheckQualifiedName, path.Child("schedulerName"),
+  CheckOptionalName(spec.scheduler_name(), &codec::CheckQualifiedName, path.Child("schedulerName"),
                     errors);
   for (int i = 0; i < spec.host_aliases_size(); ++i) {
     const core::HostAlias& alias = spec.host_aliases(i);
@@ -174,7 +175,7 @@ void ValidateNames(const core::PodSpec& spec, const FieldPath& path, FieldErrors
                      "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
     }
     for (int k = 0; k < alias.hostnames_size(); ++k) {
-      AddInvalid(CheckDns1123Subdomain(alias.hostnames(k)), ElementAt(at, "hostnames", k),
+      AddInvalid(codec::CheckDns1123Subdomain(alias.hostnames(k)), ElementAt(at, "hostnames", k),
                  alias.hostnames(k), errors);
     }
   }

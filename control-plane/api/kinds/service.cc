@@ -82,7 +82,7 @@ void ValidatePort(const core::ServicePort& port, bool name_required, const Field
   if (port.name().empty()) {
     if (name_required) errors.Required(path.Child("name"));
   } else {
-    AddInvalid(CheckDns1123Label(port.name()), path.Child("name"), port.name(), errors);
+    AddInvalid(codec::CheckDns1123Label(port.name()), path.Child("name"), port.name(), errors);
   }
   CheckPortNumber(port.port(), path.Child("port"), errors);
   CheckOneOf(port.protocol(), {"SCTP", "TCP", "UDP"}, path.Child("protocol"), errors);
@@ -151,7 +151,7 @@ void ValidateAddresses(const core::ServiceSpec& spec, FieldErrors& errors) {
     if (name.empty()) {
       errors.Required(path.Child("externalName"));
     } else {
-      AddInvalid(CheckDns1123Subdomain(name), path.Child("externalName"), name, errors);
+      AddInvalid(codec::CheckDns1123Subdomain(name), path.Child("externalName"), name, errors);
     }
   }
 }
@@ -265,7 +265,7 @@ KindInfo ServiceKind() {
   kind.rules.validate = On<core::Service>(&Validate);
   kind.rules.validate_update = On<core::Service>(&ValidateUpdate);
   // The name becomes a DNS name and part of environment variables.
-  kind.rules.validate_name = &CheckDns1035Label;
+  kind.rules.validate_name = &codec::CheckDns1035Label;
   kind.rules.columns = {
       NameColumn(),
       Column("Type", "How the service is reached"),

@@ -164,7 +164,7 @@ void ValidateVolumes(const core::PodSpec& spec, const FieldPath& path, FieldErro
     if (volume.name().empty()) {
       errors.Required(at.Child("name"));
     } else {
-      AddInvalid(CheckDns1123Label(volume.name()), at.Child("name"), volume.name(), errors);
+      AddInvalid(codec::CheckDns1123Label(volume.name()), at.Child("name"), volume.name(), errors);
     }
     // Every field of the source is one type of volume.
     std::vector<const google::protobuf::FieldDescriptor*> types;

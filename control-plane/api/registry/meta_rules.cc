@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/random.h"
-#include "control-plane/api/names.h"
+#include "proto/codec/names.h"
 #include "proto/k8s/meta/v1/object.pb.h"
 
 namespace skiff::cp {
@@ -20,7 +20,8 @@ constexpr size_t kMaxGeneratedName = 63;
 void ValidateName(const KindInfo& kind, const ObjectMeta& meta, FieldErrors& errors) {
   const FieldPath path("metadata");
   auto check = [&](std::string_view name) {
-    return kind.rules.validate_name ? kind.rules.validate_name(name) : CheckDns1123Subdomain(name);
+    return kind.rules.validate_name ? kind.rules.validate_name(name)
+                                    : codec::CheckDns1123Subdomain(name);
   };
   if (!meta.generate_name().empty()) {
     // What is generated ends in an alphanumeric character: a trailing dash is fine.
@@ -42,15 +43,17 @@ void ValidateName(const KindInfo& kind, const ObjectMeta& meta, FieldErrors& err
 void ValidateLabelsAndAnnotations(const ObjectMeta& meta, FieldErrors& errors) {
   const FieldPath labels = FieldPath("metadata").Child("labels");
   for (const auto& [key, value] : meta.labels()) {
-    for (const auto& complaint : CheckQualifiedName(key)) errors.Invalid(labels, key, complaint);
-    for (const auto& complaint : CheckLabelValue(value)) errors.Invalid(labels, value, complaint);
+    for (const auto& complaint : codec::CheckQualifiedName(key))
+      errors.Invalid(labels, key, complaint);
+    for (const auto& complaint : codec::CheckLabelValue(value))
+      errors.Invalid(labels, value, complaint);
   }
   const FieldPath annotations = FieldPath("metadata").Child("annotations");
   size_t bytes = 0;
   for (const auto& [key, value] : meta.annotations()) {
     std::string lower = key;
     std::transform(lower.begin(), lower.end(), lower.begin(), ::tolower);
-    for (const auto& complaint : CheckQualifiedName(lower)) {
+    for (const auto& complaint : codec::CheckQualifiedName(lower)) {
       errors.Invalid(annotations, key, complaint);
     }
     bytes += key.size() + value.size();
@@ -134,7 +137,7 @@ void ValidateMeta(const KindInfo& kind, const ObjectMeta& meta, FieldErrors& err
     if (meta.namespace_().empty()) {
       errors.Required(path);
     } else {
-      for (const auto& complaint : CheckDns1123Label(meta.namespace_())) {
+      for (const auto& complaint : codec::CheckDns1123Label(meta.namespace_())) {
         errors.Invalid(path, meta.namespace_(), complaint);
       }
     }
@@ -145,7 +148,7 @@ void ValidateMeta(const KindInfo& kind, const ObjectMeta& meta, FieldErrors& err
   ValidateOwners(meta, errors);
   const FieldPath finalizers = FieldPath("metadata").Child("finalizers");
   for (const auto& finalizer : meta.finalizers()) {
-    for (const auto& complaint : CheckQualifiedName(finalizer)) {
+    for (const auto& complaint : codec::CheckQualifiedName(finalizer)) {
       errors.Invalid(finalizers, finalizer, complaint);
     }
   }
