@@ -2,7 +2,8 @@
 
 import json
 
-from tests.support.cri import container_config, eventually, pod_config
+from tests.support.cri import container_config, pod_config
+from tests.support.waiting import wait_for
 
 LOOP = ["sh", "-c", "echo to stdout; echo to stderr >&2; echo last; trap 'exit 3' TERM; while :; do sleep 1000 & wait $!; done"]
 
@@ -84,7 +85,7 @@ def test_a_container(crictl, image_id):
 def test_run(crictl):
     config = container_config(crictl.folder, "quick", crictl.busybox, ["sh", "-c", "exit 4"])
     made = crictl.id("quick", "run", config, pod_config(crictl.folder, "runner"))
-    eventually("its end", lambda: crictl("ps", "-aq", "--state", "exited").strip() == made)
+    wait_for("its end", lambda: crictl("ps", "-aq", "--state", "exited").strip() == made)
     status = crictl.json("inspect", made)["status"]
     assert (status["exitCode"], status["reason"]) == (4, "Error")
     assert crictl.shown("rm", "-a") == "<quick>"
@@ -97,7 +98,7 @@ def test_logs(crictl):
     own_pids = {"security_context": {"namespace_options": {"pid": 1}}}  # CONTAINER
     made = crictl.container(pod, "talker", LOOP, linux=own_pids)
     crictl("start", made)
-    eventually("the log", lambda: "last" in crictl("logs", made))
+    wait_for("the log", lambda: "last" in crictl("logs", made))
     logs = crictl.attempt("logs", made)
     assert (logs.stdout, logs.stderr) == ("to stdout\nlast\n", "to stderr\n")
     last = crictl.attempt("logs", "--tail", "1", made)
@@ -179,7 +180,7 @@ def test_events(crictl):
         pod = crictl.pod("watched")
         made = crictl.container(pod, "short", ["sh", "-c", "exit 7"])
         crictl("start", made)
-        eventually("its end", lambda: crictl("ps", "-aq", "--state", "exited").strip() == made)
+        wait_for("its end", lambda: crictl("ps", "-aq", "--state", "exited").strip() == made)
         crictl("rmp", "-f", pod)
         while (seen[-1:] or [None]) != [(pod, "DELETED")]:
             event = next_event()

@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from tests.support.cri import eventually
+from tests.support.waiting import wait_for
 
 TRANSPORTS = ["spdy", "websocket"]
 
@@ -74,7 +74,7 @@ def test_exec_with_a_terminal(crictl, shell, transport):
 def test_attach(crictl, shell, transport):
     result = crictl.attempt("attach", "-i", "--transport", transport, shell, input="one\ntwo\n")
     assert result.returncode == 0 and result.stdout == "got one\ngot two\nend\n", result
-    eventually("its end", lambda: crictl.json("inspect", shell)["status"]["state"] == "CONTAINER_EXITED")
+    wait_for("its end", lambda: crictl.json("inspect", shell)["status"]["state"] == "CONTAINER_EXITED")
     assert "is not running" in crictl.refusal("attach", shell)
     assert crictl("logs", shell) == "got one\ngot two\nend\n", "what went to a client is in the log too"
 
@@ -93,7 +93,7 @@ def test_port_forward(crictl, transport):
     crictl("start", crictl.container(pod, "nginx", [], image=crictl.nginx))
     address = crictl.json("inspectp", pod)["status"]["network"]["ip"]
     page = "web\nserved by nginx\n"
-    eventually("nginx listens", lambda: get(f"http://{address}/") == page)
+    wait_for("nginx listens", lambda: get(f"http://{address}/") == page)
     with crictl.background("port-forward", "--transport", transport, pod, "18080:80", "18081:81") as forward:
         for line in forward.stdout:
             if "Forwarding from 127.0.0.1:18081" in line:
