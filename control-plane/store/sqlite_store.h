@@ -17,9 +17,10 @@ struct SqliteStoreOptions {
   std::string path;  // of the database file; its directory must exist
   // Connections for reading; a further reader waits for one.
   int readers = 4;
-  // Recent events kept in memory for watches; older ones are read from the file.
-  size_t tail_events = 8192;
-  size_t tail_bytes = 16 << 20;
+  // Recent events kept in memory for watches; older ones are read from the file. What the watches
+  // of a process that keeps up have not had yet is a few batches.
+  size_t tail_events = 1024;
+  size_t tail_bytes = 2 << 20;
   // Transactions that may wait for the writer.
   size_t max_waiting = 10'000;
 };

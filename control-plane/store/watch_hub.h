@@ -27,8 +27,8 @@ class WatchHub {
       std::function<Result<History>(const std::string& prefix, Revision after, Revision until)>;
 
   struct Options {
-    size_t tail_events = 8192;
-    size_t tail_bytes = 16 << 20;
+    size_t tail_events = 1024;
+    size_t tail_bytes = 2 << 20;
   };
 
   // revision: the store's, of which everything is in its history already. Receivers run on the

@@ -21,9 +21,17 @@ bool InNamespace(std::string_view key, std::string_view ns) {
 
 }  // namespace
 
-const std::string& CacheEvent::Json() const {
-  std::call_once(encoded_, [this] { json_ = codec::EncodeJson(*object->object); });
+std::shared_ptr<const std::string> CacheEvent::Json() const {
+  std::lock_guard lock(mutex_);
+  if (json_ == nullptr) {
+    json_ = std::make_shared<const std::string>(codec::EncodeJson(*object->object));
+  }
   return json_;
+}
+
+void CacheEvent::ForgetJson() const {
+  std::lock_guard lock(mutex_);
+  json_.reset();
 }
 
 class WatchCache::RegistrationHere final : public Registration {
@@ -133,6 +141,8 @@ WatchCache::KindState& WatchCache::StateOf(const KindInfo& kind) const {
 void WatchCache::OnBatch(const WatchBatch& batch) {
   std::lock_guard lock(mutex_);
   for (const auto& event : batch.events) Apply(*event);
+  SteadyTime now = Clock::Real().Now();
+  for (auto& [prefix, state] : states_) DropOld(*state, now);
   if (batch.error) return Resync(*batch.error);
   revision_ = std::max(revision_, batch.revision);
   advanced_.notify_all();
@@ -147,6 +157,7 @@ void WatchCache::Apply(const Event& event) {
   auto change = std::make_shared<CacheEvent>();
   change->previous = previous;
   change->revision = event.revision();
+  change->seen = Clock::Real().Now();
   if (event.type == Event::Type::kDelete) {
     if (!previous) return;
     auto last = std::make_shared<StoredObject>();
@@ -172,9 +183,17 @@ void WatchCache::Apply(const Event& event) {
 void WatchCache::Publish(KindState& state, std::shared_ptr<CacheEvent> event) {
   state.events.push_back(std::move(event));
   for (auto& [id, listener] : state.listeners) listener->OnEvent(state.events.back());
-  if (state.events.size() > options_.max_events) {
-    state.floor = state.events.front()->revision;
-    state.events.pop_front();
+  if (state.events.size() > options_.encoded_events) {
+    state.events[state.events.size() - options_.encoded_events - 1]->ForgetJson();
+  }
+}
+
+void WatchCache::DropOld(KindState& state, SteadyTime now) {
+  auto& events = state.events;
+  while (events.size() > options_.max_events ||
+         (events.size() > options_.min_events && now - events.front()->seen > options_.event_age)) {
+    state.floor = events.front()->revision;
+    events.pop_front();
   }
 }
 

@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "control-plane/api/kind.h"
 #include "control-plane/api/object.h"
@@ -23,7 +24,8 @@
 
 namespace skiff::cp {
 
-// One change of one object. Immutable but for the encoding, which is made once for all watchers.
+// One change of one object. Immutable but for the encoding, which watchers that write it at about
+// the same time share.
 class CacheEvent {
  public:
   // Of a deletion: the last state, under the deletion's revision.
@@ -31,13 +33,16 @@ class CacheEvent {
   StoredPtr previous;  // null: created by this event
   bool deleted = false;
   Revision revision = 0;
+  SteadyTime seen;
 
-  // The object as JSON in its stored kind.
-  const std::string& Json() const;
+  // The object as JSON in its stored kind. Thread-safe.
+  std::shared_ptr<const std::string> Json() const;
+  // The encoding is made anew for those who come later.
+  void ForgetJson() const;
 
  private:
-  mutable std::once_flag encoded_;
-  mutable std::string json_;
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<const std::string> json_;  // guarded by mutex_
 };
 using CacheEventPtr = std::shared_ptr<const CacheEvent>;
 
@@ -58,8 +63,12 @@ struct CacheSnapshot {
 // Thread-safe.
 class WatchCache {
  public:
+  // Clients' watches resume within the recent events: as upstream, those of the last 75 seconds.
   struct Options {
-    size_t max_events = 2048;            // of each kind
+    size_t min_events = 128;  // of each kind, however old
+    size_t max_events = 2048;
+    std::chrono::seconds event_age{75};
+    size_t encoded_events = 32;          // that also keep their JSON
     Revision replayed_revisions = 1000;  // at start, so that clients' watches can resume
   };
   // Loads everything and returns when it has caught up with the store. Both must outlive it.
@@ -125,6 +134,7 @@ class WatchCache {
   void OnBatch(const WatchBatch& batch);
   void Apply(const Event& event);
   void Publish(KindState& state, std::shared_ptr<CacheEvent> event);
+  void DropOld(KindState& state, SteadyTime now);
   void Resync(const Error& error);
   KindState* StateOf(std::string_view key);
   KindState& StateOf(const KindInfo& kind) const;

@@ -197,7 +197,7 @@ class WatchSession final : public CacheListener, public std::enable_shared_from_
   void SendObject(std::string_view type, const Message& object, const CacheEvent* event) {
     const Accepted& accepted = view_.accepted;
     if (accepted.shape == Shape::kObject && accepted.format == Format::kJson && event != nullptr) {
-      return SendJson(type, event->Json());
+      return SendJson(type, *event->Json());
     }
     view_.now = registry_.deps().clock.WallNow();
     std::string encoded = EncodeShaped(view_, object, !std::exchange(columns_sent_, true));
