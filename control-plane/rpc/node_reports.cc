@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "base/log.h"
 #include "control-plane/rpc/pod_status.h"
@@ -21,6 +22,8 @@ namespace core = k8s::core::v1;
 namespace coordination = k8s::coordination::v1;
 
 constexpr size_t kMaxEvents = 1000;
+// Pods written at the same time, which then share the store's commits.
+constexpr int kMaxPodWriters = 8;
 constexpr const char* kLeaseNamespace = "kube-node-lease";
 constexpr std::chrono::seconds kRetryDelay{2};
 
@@ -43,6 +46,8 @@ struct PodWork {
   bool gone = false;
 };
 
+std::string KeyOf(const PodIdentity& pod) { return pod.ns + "/" + pod.name; }
+
 }  // namespace
 
 struct NodeReports::State : std::enable_shared_from_this<State> {
@@ -52,37 +57,83 @@ struct NodeReports::State : std::enable_shared_from_this<State> {
   Executor& blocking;
   const std::string node;
 
-  std::mutex mutex;  // a leaf: guards what waits
-  bool scheduled = false;
+  std::mutex mutex;                     // a leaf: guards what waits
   std::map<std::string, PodWork> pods;  // by "ns/name"
-  std::deque<std::string> pod_order;
+  std::deque<std::string> pod_order;    // of those in `pods` that are not being written
+  std::set<std::string> pods_in_work;
+  int pod_writers = 0;
+  bool scheduled = false;  // the writer of everything else
   std::optional<core::Node> node_status;
   std::deque<core::Event> events;
   std::optional<int> lease_seconds;
 
-  // Of the worker, of which there is one at a time.
+  // Of the writer of everything else, of which there is one at a time.
   WallTime lease_written;
 
   // The mutex is held.
-  void Schedule(std::chrono::nanoseconds delay = {}) {
+  void Schedule() {
     if (std::exchange(scheduled, true)) return;
-    auto run = [self = shared_from_this()] { self->Run(); };
-    if (delay.count() > 0) {
-      blocking.PostAfter(delay, run);
-    } else {
-      blocking.Post(run);
-    }
+    blocking.Post([self = shared_from_this()] { self->Run(); });
   }
 
+  // The mutex is held.
+  void SchedulePods() {
+    if (pod_order.empty() || pod_writers == kMaxPodWriters) return;
+    ++pod_writers;
+    blocking.Post([self = shared_from_this()] { self->RunPods(); });
+  }
+
+  // The mutex is held. A pod's reports are written in their order: the next one waits for the
+  // writer that has the pod.
   PodWork& WorkFor(PodIdentity pod) {
-    std::string key = pod.ns + "/" + pod.name;
+    std::string key = KeyOf(pod);
     auto [found, fresh] = pods.try_emplace(key);
-    if (fresh) pod_order.push_back(key);
+    if (fresh && !pods_in_work.contains(key)) pod_order.push_back(key);
     if (found->second.pod.uid != pod.uid) found->second = PodWork{std::move(pod)};
+    SchedulePods();
     return found->second;
   }
 
-  // Writes until nothing waits; after a failure that may pass, goes on later.
+  // Writes pods until none waits.
+  void RunPods() {
+    std::unique_lock lock(mutex);
+    while (!pod_order.empty()) {
+      std::string key = std::move(pod_order.front());
+      pod_order.pop_front();
+      auto entry = pods.extract(key);
+      pods_in_work.insert(key);
+      lock.unlock();
+      bool done = ApplyPod(entry.mapped());
+      lock.lock();
+      if (!done) {
+        // It stays in work until it is time to try again.
+        blocking.PostAfter(kRetryDelay, [self = shared_from_this(), work = entry.mapped()] {
+          self->TryAgain(work);
+        });
+        continue;
+      }
+      Release(key);
+    }
+    --pod_writers;
+  }
+
+  // The mutex is held. What has been reported meanwhile comes next.
+  void Release(const std::string& key) {
+    pods_in_work.erase(key);
+    if (pods.contains(key)) pod_order.push_back(key);
+  }
+
+  void TryAgain(const PodWork& work) {
+    std::lock_guard lock(mutex);
+    std::string key = KeyOf(work.pod);
+    // A report that came meanwhile is newer; that the pod is gone stays true of the same pod.
+    auto [found, fresh] = pods.try_emplace(key, work);
+    if (found->second.pod.uid == work.pod.uid) found->second.gone |= work.gone;
+    Release(key);
+    SchedulePods();
+  }
+
+  // Writes everything else until nothing waits.
   void Run() {
     for (;;) {
       std::unique_lock lock(mutex);
@@ -94,11 +145,6 @@ struct NodeReports::State : std::enable_shared_from_this<State> {
         core::Node status = *std::exchange(node_status, std::nullopt);
         lock.unlock();
         Report("write node status", WriteNode(status));
-      } else if (!pod_order.empty()) {
-        auto entry = pods.extract(pod_order.front());
-        pod_order.pop_front();
-        lock.unlock();
-        if (!ApplyPod(entry.mapped())) return;
       } else if (!events.empty()) {
         core::Event event = std::move(events.front());
         events.pop_front();
@@ -117,22 +163,13 @@ struct NodeReports::State : std::enable_shared_from_this<State> {
                  {{"node", node}, {"what", what}, {"error", outcome.error()}});
   }
 
-  // False when the pod was put back and the worker has to pause.
-  bool ApplyPod(PodWork& work) {
+  // False when it failed and may succeed later.
+  bool ApplyPod(const PodWork& work) {
     Result<> outcome = work.status ? WritePod(work.pod, *work.status) : Result<>();
     if (outcome.ok() && work.gone) outcome = DeletePod(work.pod);
     if (outcome.ok()) return true;
-    Report("write pod " + work.pod.ns + "/" + work.pod.name, outcome);
-    if (!IsTransient(outcome.error())) return true;
-    std::lock_guard lock(mutex);
-    std::string key = work.pod.ns + "/" + work.pod.name;
-    // A report that came meanwhile is newer; that the pod is gone stays true of the same pod.
-    auto [found, fresh] = pods.try_emplace(key, work);
-    if (fresh) pod_order.push_back(key);
-    if (found->second.pod.uid == work.pod.uid) found->second.gone |= work.gone;
-    scheduled = false;
-    Schedule(kRetryDelay);
-    return false;
+    Report("write pod " + KeyOf(work.pod), outcome);
+    return !IsTransient(outcome.error());
   }
 
   // The pod as stored, if it is this node's and still the one meant; null when there is nothing to
@@ -260,13 +297,11 @@ NodeReports::~NodeReports() = default;
 void NodeReports::ReportPod(PodIdentity pod, core::PodStatus status) {
   std::lock_guard lock(state_->mutex);
   state_->WorkFor(std::move(pod)).status = std::move(status);
-  state_->Schedule();
 }
 
 void NodeReports::ReportPodGone(PodIdentity pod) {
   std::lock_guard lock(state_->mutex);
   state_->WorkFor(std::move(pod)).gone = true;
-  state_->Schedule();
 }
 
 void NodeReports::ReportNode(core::Node node) {

@@ -1,9 +1,11 @@
 // NodeReports: writes what nodes observe into the API: pod status, finished pods, node status,
 // events and leases. A node may only write about itself and its own pods.
 //
-// Reports of one node are applied in order, one at a time, on a pool for blocking work; a newer
-// report of the same pod or node replaces one that still waits, so what waits is bounded by the
-// number of pods. Leases are held in memory and written no more often than half their duration.
+// Reports of one pod are applied in order, those of several pods at the same time, so that a burst
+// of them shares the store's commits; all else is applied in order, beside the pods. It happens on
+// a pool for blocking work. A newer report of the same pod or node replaces one that still waits,
+// so what waits is bounded by the number of pods. Leases are held in memory and written no more
+// often than half their duration.
 #pragma once
 
 #include <memory>

@@ -385,6 +385,26 @@ TEST_F(ReportsTest, TroubleIsTriedAgainAndOldNewsGiveWay) {
   EXPECT_EQ(Phase("web"), "Running");
 }
 
+TEST_F(ReportsTest, PodsDoNotWaitForEachOtherButEachForItself) {
+  ASSERT_TRUE(client.Create(MakePod("db", "n1")).ok());
+  std::vector<std::string> written;
+  bool busy = false;
+  client.intercept = [&](std::string_view, const Message& object) -> std::optional<Error> {
+    const auto& pod = static_cast<const core::Pod&>(object);
+    if (!std::exchange(busy, true)) {
+      // While the first write is under way, newer reports come.
+      reports.ReportPod({"default", "web", Uid("web")}, Status("Succeeded"));
+      reports.ReportPod({"default", "db", Uid("db")}, Status("Running"));
+      executor.RunUntilIdle();
+    }
+    written.push_back(pod.metadata().name() + " " + pod.status().phase());
+    return std::nullopt;
+  };
+  reports.ReportPod({"default", "web", Uid("web")}, Status("Running"));
+  executor.RunUntilIdle();
+  EXPECT_EQ(written, (std::vector<std::string>{"db Running", "web Running", "web Succeeded"}));
+}
+
 TEST_F(ReportsTest, ConflictIsReadAgain) {
   bool once = true;
   client.intercept = [&](std::string_view verb, const Message&) -> std::optional<Error> {
