@@ -43,6 +43,9 @@ Result<off_t> TailOffset(int fd, int64_t lines) {
   return 0;
 }
 
+// As many rotated files are looked at.
+constexpr int kMaxRotated = 1000;
+
 class Reader {
  public:
   Reader(std::string path, const LogOptions& options, const LogSink& sink)
@@ -106,9 +109,41 @@ class Reader {
     }
     TRY(ReadToEnd());
     FlushRest();
-    fd_ = TRY(OpenFile(path_, O_RDONLY));
+    Result<UniqueFd> successor = OpenSuccessor(open_status);
+    // Between rename and create once more: its directory's watch tells when it is there.
+    if (!successor.ok() && successor.error().code() == Code::kNotFound) return false;
+    fd_ = TRY(std::move(successor));
     position_ = 0;
     return true;
+  }
+
+  static bool IsFile(const std::string& path, const struct stat& wanted) {
+    struct stat found;
+    return ::stat(path.c_str(), &found) == 0 && found.st_ino == wanted.st_ino &&
+           found.st_dev == wanted.st_dev;
+  }
+  std::string RotatedPath(int number) const { return path_ + "." + std::to_string(number); }
+
+  // The file that came after the one just read. The writer may have gone on by several files since:
+  // ours names them .1 (the newest), .2 and so on, and drops the last.
+  Result<UniqueFd> OpenSuccessor(const struct stat& old) {
+    for (;;) {
+      int number = 0;  // of the one just read
+      int oldest = 0;
+      for (int n = 1; n <= kMaxRotated && PathExists(RotatedPath(n)); ++n) {
+        oldest = n;
+        if (IsFile(RotatedPath(n), old)) number = n;
+      }
+      struct stat now;
+      bool dropped = ::fstat(fd_.get(), &now) == 0 && now.st_nlink == 0;
+      // Renamed by somebody else's rule, it is followed by the file of the plain name.
+      int next = number > 0 ? number - 1 : dropped ? oldest : 0;
+      std::string path = next == 0 ? path_ : RotatedPath(next);
+      Result<UniqueFd> opened = OpenFile(path, O_RDONLY);
+      if (!opened.ok() && next == 0) return opened;
+      // If the writer rotated meanwhile, the numbers no longer mean what they did.
+      if (opened.ok() && (number == 0 || IsFile(RotatedPath(number), old))) return opened;
+    }
   }
 
   Result<> ReadToEnd() {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 
 #include "base/os/files.h"
@@ -119,6 +120,76 @@ TEST_F(LogReaderTest, FollowsAcrossARotationAndEndsWithTheContainer) {
   running = false;
   reader.join();
   EXPECT_EQ(out, "one\ntwo\nthree\nfour\nfive\n");
+}
+
+TEST_F(LogReaderTest, ASlowFollowerReadsEveryRotatedFile) {
+  auto line = [](int number) {
+    return "2026-01-02T03:04:05.000000001Z stdout F " + std::to_string(number) + "\n";
+  };
+  // As the writer does it, with three files kept beside the live one.
+  auto rotate = [&] {
+    for (int number = 3; number >= 1; --number) {
+      const std::string from = number == 1 ? path : path + "." + std::to_string(number - 1);
+      (void)::rename(from.c_str(), (path + "." + std::to_string(number)).c_str());
+    }
+  };
+  Append(line(1));
+  std::promise<void> reading;
+  std::promise<void> written;
+  std::string out;
+  LogSink sink;
+  sink.write = [&](std::string data) {
+    if (out.empty()) {
+      reading.set_value();
+      written.get_future().wait();  // a client that takes its time
+    }
+    out += data;
+    return true;
+  };
+  sink.running = [] { return false; };
+  LogOptions options;
+  options.follow = true;
+  std::thread reader([&] { EXPECT_TRUE(ReadLog(path, options, sink).ok()); });
+  reading.get_future().wait();
+  for (int number = 2; number <= 4; ++number) {
+    rotate();
+    Append(line(number));
+  }
+  written.set_value();
+  reader.join();
+  EXPECT_EQ(out, "1\n2\n3\n4\n");
+}
+
+TEST_F(LogReaderTest, AFollowerOfADroppedFileGoesOnWithTheOldestThereIs) {
+  auto append = [&](int number) {
+    Append("2026-01-02T03:04:05.000000001Z stdout F " + std::to_string(number) + "\n");
+  };
+  append(1);
+  std::promise<void> reading;
+  std::promise<void> written;
+  std::string out;
+  LogSink sink;
+  sink.write = [&](std::string data) {
+    if (out.empty()) {
+      reading.set_value();
+      written.get_future().wait();
+    }
+    out += data;
+    return true;
+  };
+  sink.running = [] { return false; };
+  LogOptions options;
+  options.follow = true;
+  std::thread reader([&] { EXPECT_TRUE(ReadLog(path, options, sink).ok()); });
+  reading.get_future().wait();
+  for (int number = 2; number <= 5; ++number) {
+    ASSERT_EQ(::rename((path + ".1").c_str(), (path + ".2").c_str()) == 0, number > 2);
+    ASSERT_EQ(::rename(path.c_str(), (path + ".1").c_str()), 0);
+    append(number);
+  }
+  written.set_value();
+  reader.join();
+  EXPECT_EQ(out, "1\n3\n4\n5\n");
 }
 
 TEST_F(LogReaderTest, StopsWhenNobodyListens) {
