@@ -59,11 +59,13 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
   options.runtime.state_dir = config.run_dir + "/runtime";
   options.runtime.netns_dir = config.run_dir + "/netns";
   options.runtime.binary_dir = config.libexec_dir;
-  options.runtime.default_cgroup_parent = config.cgroup_root + "/skiff";
+  options.runtime.default_cgroup_parent = config.default_cgroup_parent;
   options.images.root = config.state_dir + "/images";
   options.images.registries = Registries(config);
   TRY(options.images.registries.Check());
   options.network = parts->network.get();
+  options.logs.rotate_bytes = config.container_log_max_bytes.value_or(0);
+  options.logs.keep_files = config.container_log_max_files;
   parts->server = TRY(cri::CriServer::Start(std::move(options)));
   return std::unique_ptr<BuiltinRuntime>(new BuiltinRuntime(std::move(parts)));
 }
@@ -84,6 +86,24 @@ Result<> BuiltinRuntime::SetPodCidrs(const std::vector<std::string>& pod_cidrs,
 Result<> BuiltinRuntime::RemoveAll() {
   TRY(parts_->server->RemoveAll());
   return parts_->network->RemoveAll();
+}
+
+struct StandaloneRuntime::Parts {
+  std::unique_ptr<net::SystemIptables> iptables;
+  net::SystemConntrack conntrack;
+  std::unique_ptr<BuiltinRuntime> runtime;
+};
+
+StandaloneRuntime::StandaloneRuntime(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+StandaloneRuntime::~StandaloneRuntime() = default;
+
+Result<std::unique_ptr<StandaloneRuntime>> StandaloneRuntime::Start(const AgentConfig& config) {
+  auto parts = std::make_unique<Parts>();
+  parts->iptables = TRY(net::SystemIptables::Open());
+  parts->runtime =
+      TRY(BuiltinRuntime::Start(config, *parts->iptables, parts->conntrack).With("the runtime"));
+  TRY(parts->runtime->SetPodCidrs({config.pod_cidr}, {config.pod_cidr}));
+  return std::unique_ptr<StandaloneRuntime>(new StandaloneRuntime(std::move(parts)));
 }
 
 }  // namespace skiff::agent

@@ -38,4 +38,18 @@ class BuiltinRuntime {
   std::unique_ptr<Parts> parts_;
 };
 
+// The built-in runtime and network as all there is: `skiff-agent --runtime-only`, for another
+// kubelet or for crictl. Pods get addresses from the configuration's podCidr, or from the ranges
+// that the kubelet hands over (UpdateRuntimeConfig).
+class StandaloneRuntime {
+ public:
+  static Result<std::unique_ptr<StandaloneRuntime>> Start(const AgentConfig& config);
+  ~StandaloneRuntime();  // leaves pods running
+
+ private:
+  struct Parts;
+  explicit StandaloneRuntime(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
 }  // namespace skiff::agent

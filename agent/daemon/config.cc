@@ -10,9 +10,13 @@
 
 #include "base/net/ip.h"
 #include "base/os/files.h"
+#include "proto/codec/quantity.h"
 
 namespace skiff::agent {
 namespace {
+
+constexpr uint64_t kDefaultLogBytes = 10 << 20;
+constexpr uint32_t kMaxLogFiles = 1000;
 
 using Setters = std::map<std::string, std::function<void(const YAML::Node&)>>;
 
@@ -78,6 +82,14 @@ void Read(const YAML::Node& root, AgentConfig* config) {
              {"upstreams", Into(&config->dns.upstreams)},
              {"stubDomains", Into(&config->dns.stub_domains)}});
   };
+  auto read_log_size = [config](const YAML::Node& node) {
+    if (node.IsNull()) return;
+    auto size = codec::Quantity::Parse(node.as<std::string>());
+    if (!size.ok() || size->Value() < 0) {
+      throw BadSetting{node.Mark(), "containerLogMaxSize must be an amount like \"10Mi\", or 0"};
+    }
+    config->container_log_max_bytes = static_cast<uint64_t>(size->Value());
+  };
   ReadMap(root, "the configuration",
           {{"nodeName", Into(&config->node_name)},
            {"nodeIPs", Into(&config->node_ips)},
@@ -92,12 +104,15 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"containerLogsDir", Into(&config->container_logs_dir)},
            {"runtimeEndpoint", Into(&config->runtime_endpoint)},
            {"cgroupRoot", Into(&config->cgroup_root)},
+           {"defaultCgroupParent", Into(&config->default_cgroup_parent)},
            {"libexecDir", Into(&config->libexec_dir)},
            {"podCidr", Into(&config->pod_cidr)},
            {"registries", read_registries},
            {"proxy", read_proxy},
            {"dns", read_dns},
            {"maxPods", Into(&config->max_pods)},
+           {"containerLogMaxSize", read_log_size},
+           {"containerLogMaxFiles", Into(&config->container_log_max_files)},
            {"healthAddress", Into(&config->health_address)},
            {"logLevel", read_level}});
 }
@@ -186,6 +201,15 @@ Result<> CompleteConfig(AgentConfig* config) {
   }
   TRY(CheckDns(config->dns));
   if (config->max_pods < 1) return bad("maxPods must be at least 1");
+  if (config->container_log_max_files < 2 || config->container_log_max_files > kMaxLogFiles) {
+    return bad("containerLogMaxFiles must be 2 to " + std::to_string(kMaxLogFiles));
+  }
+  if (config->runtime_only && !config->runtime_endpoint.empty()) {
+    return bad("--runtime-only serves the built-in runtime: runtimeEndpoint must be empty");
+  }
+  if (!config->container_log_max_bytes) {
+    config->container_log_max_bytes = config->runtime_only ? 0 : kDefaultLogBytes;
+  }
   for (const std::string* directory :
        {&config->state_dir, &config->run_dir, &config->pod_logs_dir, &config->cgroup_root}) {
     if (!directory->starts_with('/')) return bad("\"" + *directory + "\" is no absolute path");
@@ -199,6 +223,9 @@ Result<> CompleteConfig(AgentConfig* config) {
     config->libexec_dir = PathExists(beside + "/skiff-shim") ? beside : "/usr/libexec/skiff";
   }
   while (config->cgroup_root.ends_with('/')) config->cgroup_root.pop_back();
+  if (config->default_cgroup_parent.empty()) {
+    config->default_cgroup_parent = config->cgroup_root + "/skiff";
+  }
   return {};
 }
 

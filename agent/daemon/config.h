@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,12 +44,18 @@ struct AgentConfig {
   std::string container_logs_dir = "/var/log/containers";
   std::string runtime_endpoint;
   std::string cgroup_root = "/";
+  std::string default_cgroup_parent;  // of pods that name none
   std::string libexec_dir;
   std::string pod_cidr = "10.88.0.0/16";
   std::vector<RegistryConfig> registries;
   std::string proxy_mode = "iptables";
   DnsSettings dns;
   int max_pods = 110;
+  // Unset: 10Mi for the node's own pods; none for those of another kubelet, which rotates itself.
+  std::optional<uint64_t> container_log_max_bytes;
+  uint32_t container_log_max_files = 5;
+  // Only the runtime and the pod network, for another kubelet; by flag.
+  bool runtime_only = false;
   std::string health_address = "127.0.0.1:10248";
   log::Level log_level = log::Level::kInfo;
 };

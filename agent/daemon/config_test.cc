@@ -45,7 +45,28 @@ TEST(ConfigTest, SaysWhereTheMistakeIs) {
               HasSubstr("f.yaml:2: unknown setting \"hosts\""));
   EXPECT_FALSE(ParseConfig("a: [", "f.yaml").ok());
   EXPECT_FALSE(ParseConfig("- a\n", "f.yaml").ok());
+  EXPECT_THAT(ParseConfig("containerLogMaxSize: big\n", "f.yaml").error().message(),
+              HasSubstr("f.yaml:1: containerLogMaxSize"));
   EXPECT_TRUE(ParseConfig("", "f.yaml").ok());
+}
+
+TEST(ConfigTest, LogsAreRotatedByWhoeverIsTheKubelet) {
+  AgentConfig node;
+  ASSERT_TRUE(CompleteConfig(&node).ok());
+  EXPECT_EQ(node.container_log_max_bytes, 10U << 20);
+  AgentConfig runtime;
+  runtime.runtime_only = true;
+  ASSERT_TRUE(CompleteConfig(&runtime).ok());
+  EXPECT_EQ(runtime.container_log_max_bytes, 0U);
+  AgentConfig told = *ParseConfig("containerLogMaxSize: 5Mi\ncontainerLogMaxFiles: 3\n", "f");
+  told.runtime_only = true;
+  ASSERT_TRUE(CompleteConfig(&told).ok());
+  EXPECT_EQ(told.container_log_max_bytes, 5U << 20);
+  EXPECT_EQ(told.container_log_max_files, 3U);
+  told.container_log_max_files = 1;
+  EXPECT_FALSE(CompleteConfig(&told).ok());
+  runtime.runtime_endpoint = "/run/other.sock";
+  EXPECT_FALSE(CompleteConfig(&runtime).ok());
 }
 
 TEST(ConfigTest, CompletesAndChecks) {

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "agent/daemon/agent.h"
+#include "agent/daemon/builtin_runtime.h"
 #include "agent/daemon/config.h"
 #include "base/log.h"
 #include "base/os/files.h"
@@ -25,12 +26,14 @@ struct Flags {
   std::string node_name, server, token, token_file, ca_hash, ca_file, state_dir, run_dir;
   std::string runtime_endpoint, proxy_mode, cgroup_root, libexec_dir, health_address, log_level;
   std::vector<std::string> node_ips;
+  bool runtime_only = false;
   bool reset = false;
   bool keep_state = false;
 };
 
 void Define(CLI::App& app, Flags& flags) {
   app.add_option("--config", flags.config_path, "configuration file")->capture_default_str();
+  app.add_flag("--runtime-only", flags.runtime_only, "serve only CRI, for another kubelet");
   app.add_option("--node-name", flags.node_name, "the node's name in the cluster");
   app.add_option("--node-ip", flags.node_ips, "the node's addresses, one a family");
   app.add_option("--server", flags.server, "the control plane's node link, host:port");
@@ -69,6 +72,7 @@ Result<AgentConfig> MakeConfig(const Flags& flags) {
   set(&config.cgroup_root, flags.cgroup_root);
   set(&config.libexec_dir, flags.libexec_dir);
   set(&config.health_address, flags.health_address);
+  config.runtime_only = flags.runtime_only;
   if (!flags.node_ips.empty()) config.node_ips = flags.node_ips;
   if (!flags.token_file.empty()) {
     config.token = TRY(skiff::ReadFile(flags.token_file, 4096));
@@ -93,15 +97,17 @@ void AwaitEnd(const sigset_t& signals) {
   }
 }
 
-int RunDaemon(const AgentConfig& config, const sigset_t& signals) {
-  auto agent = skiff::agent::Agent::Start(config);
-  if (!agent.ok()) return Fail(agent.error());
+// Runs one of the two daemons until it is told to end.
+template <class Daemon>
+int Run(const AgentConfig& config, const sigset_t& signals) {
+  auto daemon = Daemon::Start(config);
+  if (!daemon.ok()) return Fail(daemon.error());
   (void)::sd_notify(0, "READY=1");
   skiff::log::Info("ready", {{"node", config.node_name}});
   AwaitEnd(signals);
   (void)::sd_notify(0, "STOPPING=1");
   skiff::log::Info("stopping; pods go on");
-  agent->reset();
+  daemon->reset();
   return 0;
 }
 
@@ -128,5 +134,6 @@ int main(int argc, char** argv) {
     auto done = skiff::agent::ResetNode(*config, flags.keep_state);
     return done.ok() ? 0 : Fail(done.error());
   }
-  return RunDaemon(*config, signals);
+  return config->runtime_only ? Run<skiff::agent::StandaloneRuntime>(*config, signals)
+                              : Run<skiff::agent::Agent>(*config, signals);
 }

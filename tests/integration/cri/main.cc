@@ -1,21 +1,25 @@
-// skiff-cri-under-test: the CRI server alone, below one directory, for crictl, critest and the
-// tests beside this file. Runs in the network namespace it is started in; ends on SIGTERM and
-// leaves what runs running, as the agent does.
+// skiff-cri-under-test: what `skiff-agent --runtime-only` runs, with failpoints armed and
+// everything below one directory, for crictl, critest and the tests beside this file. Runs in the
+// network namespace it is started in; ends on SIGTERM and leaves what runs running, as the agent
+// does.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 
+#include "agent/daemon/builtin_runtime.h"
+#include "agent/daemon/config.h"
 #include "base/log.h"
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
-#include "cni/bridge_network.h"
-#include "cri/server.h"
 
 namespace {
 
 using skiff::Result;
+using skiff::agent::AgentConfig;
+using skiff::agent::RegistryConfig;
 
 struct Flags {
+  std::string config;
   std::string root;
   std::string binaries;
   std::string pod_cidr = "10.89.0.0/24";
@@ -25,43 +29,45 @@ struct Flags {
   bool remove_all = false;
 };
 
-skiff::cri::CriOptions MakeOptions(const Flags& flags) {
-  skiff::cri::CriOptions options;
-  options.socket = flags.root + "/skiff.sock";
-  options.state_dir = flags.root + "/cri";
-  options.runtime.state_dir = flags.root + "/runtime";
-  options.runtime.netns_dir = flags.root + "/netns";
-  options.runtime.binary_dir = flags.binaries;
-  options.runtime.default_cgroup_parent = flags.cgroup_parent;
-  options.images.root = flags.root + "/images";
+RegistryConfig& Registry(AgentConfig& config, const std::string& host) {
+  for (RegistryConfig& registry : config.registries) {
+    if (registry.host == host) return registry;
+  }
+  config.registries.push_back({.host = host});
+  return config.registries.back();
+}
+
+Result<AgentConfig> MakeConfig(const Flags& flags) {
+  AgentConfig config;
+  if (!flags.config.empty()) config = TRY(skiff::agent::LoadConfig(flags.config));
+  config.runtime_only = true;
+  config.run_dir = config.state_dir = flags.root;
+  config.libexec_dir = flags.binaries;
+  config.pod_cidr = flags.pod_cidr;
+  config.default_cgroup_parent = flags.cgroup_parent;
   for (const std::string& mirror : flags.mirrors) {
     const size_t equals = mirror.find('=');
-    options.images.registries.hosts[mirror.substr(0, equals)].mirrors.push_back(
-        mirror.substr(equals + 1));
+    Registry(config, mirror.substr(0, equals)).mirrors.push_back(mirror.substr(equals + 1));
   }
   for (const std::string& ca : flags.cas) {
     const size_t equals = ca.find('=');
-    options.images.registries.hosts[ca.substr(0, equals)].tls.ca_file = ca.substr(equals + 1);
+    Registry(config, ca.substr(0, equals)).ca_file = ca.substr(equals + 1);
   }
-  return options;
+  TRY(skiff::agent::CompleteConfig(&config));
+  return config;
+}
+
+Result<> RemoveAll(const AgentConfig& config) {
+  auto iptables = TRY(skiff::net::SystemIptables::Open());
+  skiff::net::SystemConntrack conntrack;
+  auto runtime = TRY(skiff::agent::BuiltinRuntime::Start(config, *iptables, conntrack));
+  return runtime->RemoveAll();
 }
 
 Result<> Run(const Flags& flags) {
-  auto iptables = TRY(skiff::net::SystemIptables::Open());
-  skiff::net::SystemConntrack conntrack;
-  skiff::cni::BridgeConfig bridge;
-  bridge.state_dir = flags.root + "/network";
-  auto network = TRY(skiff::cni::BridgeNetwork::Open(bridge, *iptables, conntrack));
-  const auto range = TRY(skiff::net::IpPrefix::Parse(flags.pod_cidr));
-  TRY(network->SetPodCidrs({range}, {}));
-  auto options = MakeOptions(flags);
-  options.network = network.get();
-  auto server = TRY(skiff::cri::CriServer::Start(std::move(options)));
-  if (flags.remove_all) {
-    TRY(server->RemoveAll());
-    server.reset();
-    return network->RemoveAll();
-  }
+  const AgentConfig config = TRY(MakeConfig(flags));
+  if (flags.remove_all) return RemoveAll(config);
+  auto runtime = TRY(skiff::agent::StandaloneRuntime::Start(config));
   std::puts("ready");
   std::fflush(stdout);
   sigset_t stop;
@@ -78,6 +84,7 @@ Result<> Run(const Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   CLI::App app("The CRI server of Skiff, alone");
+  app.add_option("--config", flags.config, "an agent.yaml, for all that has no flag here");
   app.add_option("--root", flags.root, "everything lies below it")->required();
   app.add_option("--binaries", flags.binaries, "where skiff-shim and its kin are")->required();
   app.add_option("--pod-cidr", flags.pod_cidr, "the pods' range");

@@ -67,8 +67,15 @@ void NodeUnderTest::Start() {
   UniqueFd log = OpenFile(root_ + "/server.log", O_WRONLY | O_CREAT | O_APPEND).value();
   SpawnRequest request;
   request.path = SKIFF_TEST_BINARY_DIR "/skiff-cri-under-test";
-  request.argv = {"skiff-cri-under-test",           "--root",          root_,  "--binaries",
-                  SKIFF_TEST_BINARY_DIR "/failing", "--cgroup-parent", kCgroup};
+  request.argv = {"skiff-cri-under-test",
+                  "--root",
+                  root_,
+                  "--binaries",
+                  SKIFF_TEST_BINARY_DIR "/failing",
+                  "--cgroup-parent",
+                  kCgroup,
+                  "--config",
+                  root_ + "/agent.yaml"};
   request.env = {FailpointVariable(root_ + "/failpoints"), "PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   request.fds = {{out.write_end.get(), 1}, {log.get(), 2}};
   server_.emplace(Spawn(request).value());

@@ -1,5 +1,6 @@
 // NodeUnderTest: the CRI server as a process of its own (skiff-cri-under-test) below one directory,
-// to be killed and started again; and a registry with one image.
+// to be killed and started again; and a registry with one image. An agent.yaml in the directory is
+// its configuration.
 #pragma once
 
 // clang-format off: first, since <signal.h> has macros named as CRI's signals.

@@ -6,9 +6,11 @@ Needs root, docker-registry, openssl and crictl (tests/tools/build-crictl build/
 """
 
 import argparse
+import concurrent.futures
 import crypt
 import json
 import pathlib
+import subprocess
 import sys
 import tempfile
 
@@ -106,6 +108,65 @@ def looking_inside(server, nginx, shell):
     assert server.crictl("info").stdout and "skiff" in server.crictl("version").stdout
 
 
+def runs_on_node(*words):
+    """Whether a process with exactly this command line runs, in whatever namespaces."""
+    wanted = b"".join(word.encode() + b"\0" for word in words)
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_bytes() == wanted:
+                return True
+        except OSError:
+            continue  # it has just ended
+    return False
+
+
+def streams_under_load(server, sandbox, shell, folder):
+    """Much data, many sessions, clients that vanish: over both transports."""
+    much = "".join(f"{number:09d}\n" for number in range(1_000_000))  # 10 MB
+    for transport in ["spdy", "websocket"]:
+        through = server.crictl("exec", "-i", "--transport", transport, shell, "cat", input=much)
+        assert through.stdout == much, f"{transport}: {len(through.stdout)} of {len(much)} bytes came back"
+        # The other way round: the command ends before its output is read.
+        out = server.crictl("exec", "--transport", transport, shell, "seq", "-w", "0", "999999").stdout
+        assert len(out) == 7_000_000, f"{transport}: {len(out)} bytes"
+        vanishing = subprocess.Popen(server.crictl_command("exec", "-i", "--transport", transport, shell, "sleep", "4711"),
+                                     stdin=subprocess.PIPE)
+        eventually("the exec", lambda: runs_on_node("sleep", "4711"))
+        vanishing.kill()
+        vanishing.wait()
+        eventually("the end of what a vanished client ran", lambda: not runs_on_node("sleep", "4711"))
+    some = much[:1_000_000]
+    many = [subprocess.Popen(server.crictl_command("exec", "-i", "--transport", transport, shell, "cat"),
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for transport in ["spdy", "websocket"] * 4]
+    with concurrent.futures.ThreadPoolExecutor(len(many)) as pool:
+        for client, answer in zip(many, pool.map(lambda one: one.communicate(some, timeout=60)[0], many)):
+            assert (client.returncode, answer == some) == (0, True), (client.args, client.returncode, len(answer))
+    config = folder / "web.json"
+    for number, transport in enumerate(["spdy", "websocket"]):
+        once = server.crictl("create", sandbox,
+                             container_config(folder, f"once{number}", f"127.0.0.1:{PLAIN}/busybox:test", ["cat"],
+                                              stdin=True, stdin_once=True), config).stdout.strip()
+        server.crictl("start", once)
+        attached = server.crictl("attach", "-i", "--transport", transport, once, input=some)
+        assert attached.stdout == some, f"{transport}: {len(attached.stdout)} of {len(some)} bytes came back"
+        status = lambda: json.loads(server.crictl("inspect", once).stdout)["status"]  # noqa: E731, B023
+        eventually("the end of its input ends it", lambda: status()["state"] == "CONTAINER_EXITED")
+        assert status()["exitCode"] == 0, status()
+        server.crictl("rm", once)
+        port = 18080 + number
+        forward = subprocess.Popen(server.crictl_command("port-forward", "--transport", transport, sandbox, f"{port}:80"),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        eventually("the forwarded port", lambda: "web" in run(
+            "curl", "-s", f"http://127.0.0.1:{port}/", check=False).stdout)  # noqa: B023
+        for _ in range(20):
+            assert "web" in run("curl", "-s", f"http://127.0.0.1:{port}/").stdout
+        forward.terminate()
+        forward.wait()
+    descriptors = pathlib.Path(f"/proc/{server.process.pid}/fd")
+    eventually("the sessions' descriptors are closed", lambda: len(list(descriptors.iterdir())) < 150)
+
+
 def killed_server(server, sandbox, shell):
     """kill -9 takes nothing down, and the next server knows it all."""
     before = json.loads(server.crictl("inspect", shell).stdout)
@@ -156,6 +217,7 @@ def inside(build, folder):
         before = server.holdings()
         sandbox, nginx, shell = pod(server, folder)
         looking_inside(server, nginx, shell)
+        streams_under_load(server, sandbox, shell, folder)
         killed_server(server, sandbox, shell)
         ending(server, sandbox, nginx, shell)
         out_of_memory(server, folder)
