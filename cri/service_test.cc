@@ -208,6 +208,21 @@ TEST_F(ServiceTest, FailuresLeaveNothingBehind) {
   EXPECT_TRUE(CreateContainer(*sandbox, image).ok());
 }
 
+TEST_F(ServiceTest, RuntimeHandlers) {
+  api::StatusResponse status;
+  ASSERT_TRUE(service_->Status({}, &status).ok());
+  std::vector<std::string> names;
+  for (const auto& handler : status.runtime_handlers()) names.push_back(handler.name());
+  EXPECT_EQ(names, (std::vector<std::string>{"", "skiff", "crun"}));
+  api::RunPodSandboxRequest request = SandboxRequest();
+  request.set_runtime_handler("kata");
+  EXPECT_EQ(RunSandbox(request).error().code(), Code::kNotFound);
+  request.set_runtime_handler("crun");  // the name is free again
+  const std::string sandbox = *RunSandbox(request);
+  EXPECT_EQ(SandboxStatus(sandbox).status().runtime_handler(), "crun");
+  EXPECT_EQ(runtime_.Sandbox(sandbox)->spec.handler, "crun");
+}
+
 TEST_F(ServiceTest, ATornNetworkIsToldUntilItIsGone) {
   const auto sandbox = *RunSandbox(SandboxRequest());
   network_.FailNextDetach(Error(Code::kInternal, "busy"));

@@ -4,6 +4,7 @@
 #include "cri/metrics.h"
 #include "cri/render.h"
 #include "cri/runtime_service.h"
+#include "cri/translate.h"
 
 namespace skiff::cri {
 namespace {
@@ -17,6 +18,14 @@ void AddCondition(api::RuntimeStatus* status, const char* type, const std::strin
     condition->set_reason(reason);
     condition->set_message(trouble);
   }
+}
+
+void AddHandler(api::StatusResponse* response, const std::string& name,
+                const runtime::HandlerStatus& status) {
+  api::RuntimeHandler* handler = response->add_runtime_handlers();
+  handler->set_name(name);
+  handler->mutable_features()->set_recursive_read_only_mounts(status.recursive_read_only_mounts);
+  handler->mutable_features()->set_user_namespaces(status.user_namespaces);
 }
 
 bool Matches(const api::ContainerStatsFilter& filter, const Container& container) {
@@ -39,16 +48,17 @@ Result<> RuntimeService::Status(const api::StatusRequest& request, api::StatusRe
   AddCondition(response->mutable_status(), "RuntimeReady", "", "");
   AddCondition(response->mutable_status(), "NetworkReady", deps_.network->Unready(),
                "NetworkPluginNotReady");
-  for (const char* name : {"", "skiff"}) {
-    api::RuntimeHandler* handler = response->add_runtime_handlers();
-    handler->set_name(name);
-    handler->mutable_features()->set_recursive_read_only_mounts(true);
-    handler->mutable_features()->set_user_namespaces(false);
+  nlohmann::json versions = nlohmann::json::object();
+  for (const runtime::HandlerStatus& handler : deps_.runtime->Handlers()) {
+    AddHandler(response, handler.name, handler);
+    if (handler.name.empty()) AddHandler(response, std::string(kBuiltinHandler), handler);
+    if (!handler.version.empty()) versions[handler.name] = handler.version;
   }
   response->mutable_features()->set_supplemental_groups_policy(true);
   if (request.verbose()) {
     const nlohmann::json config{{"cgroupV2", deps_.runtime->cgroup_v2()},
                                 {"imageRoot", deps_.images->root()},
+                                {"ociRuntimes", versions},
                                 {"degradations", deps_.runtime->Degradations()}};
     (*response->mutable_info())["config"] = config.dump();
   }

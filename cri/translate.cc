@@ -240,9 +240,6 @@ void SetIf(bool condition, std::optional<T>* field, T value) {
 
 Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string_view handler,
                                 const std::string& id) {
-  if (!handler.empty() && handler != "skiff") {
-    return Error(Code::kNotFound, "no runtime handler named \"" + std::string(handler) + "\"");
-  }
   const api::PodSandboxMetadata& metadata = config.metadata();
   if (metadata.name().empty() || metadata.namespace_().empty() || metadata.uid().empty()) {
     return Invalid("sandbox metadata: name, namespace and uid must be set");
@@ -252,6 +249,7 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
   const api::NamespaceOption& namespaces = linux.security_context().namespace_options();
   SandboxPlan plan;
   plan.spec.id = id;
+  if (handler != kBuiltinHandler) plan.spec.handler = handler;
   plan.spec.hostname = config.hostname();
   plan.spec.network = TRY(PlanSharedNamespace(namespaces.network(), "network"));
   plan.spec.ipc = TRY(PlanSharedNamespace(namespaces.ipc(), "ipc"));

@@ -22,7 +22,9 @@ struct SandboxPlan {
   bool has_network = false;  // a namespace of its own
   cni::AttachRequest network;
 };
-// handler: "" or "skiff"; others are NotFound.
+// The built-in way by its name; "" means it too.
+inline constexpr std::string_view kBuiltinHandler = "skiff";
+// handler: the runtime knows which there are.
 Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string_view handler,
                                 const std::string& id);
 

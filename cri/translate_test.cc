@@ -77,19 +77,23 @@ TEST(SandboxPlan, TakesNamespacesPortsAndSysctls) {
   EXPECT_EQ(plan->network.pod_uid, "u1");
 }
 
+TEST(SandboxPlan, Handlers) {
+  EXPECT_EQ(PlanSandbox(SandboxConfig(), "", "s1")->spec.handler, "");
+  EXPECT_EQ(PlanSandbox(SandboxConfig(), "skiff", "s1")->spec.handler, "");
+  EXPECT_EQ(PlanSandbox(SandboxConfig(), "crun", "s1")->spec.handler, "crun");
+}
+
 TEST(SandboxPlan, RefusesNonsense) {
-  const auto code = [](const std::function<void(api::PodSandboxConfig*)>& change,
-                       const char* handler = "") {
+  const auto code = [](const std::function<void(api::PodSandboxConfig*)>& change) {
     api::PodSandboxConfig config = SandboxConfig();
     change(&config);
-    const auto plan = PlanSandbox(config, handler, "s1");
+    const auto plan = PlanSandbox(config, "", "s1");
     return plan.ok() ? Code{} : plan.error().code();
   };
   const auto namespaces = [](api::PodSandboxConfig* config) {
     return config->mutable_linux()->mutable_security_context()->mutable_namespace_options();
   };
   EXPECT_EQ(code([](auto* c) { c->mutable_metadata()->clear_uid(); }), Code::kInvalidArgument);
-  EXPECT_EQ(code([](auto*) {}, "kata"), Code::kNotFound);
   EXPECT_EQ(code([](auto* c) { c->set_hostname(std::string(64, 'h')); }), Code::kInvalidArgument);
   EXPECT_EQ(code([&](auto* c) { namespaces(c)->set_network(api::CONTAINER); }),
             Code::kInvalidArgument);

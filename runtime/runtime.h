@@ -28,11 +28,28 @@
 
 namespace skiff::runtime {
 
+// An OCI runtime's program (crun, runc) that sandboxes may name instead of the built-in way.
+struct OciHandler {
+  std::string name;               // what SandboxSpec::handler says
+  std::string path;               // of the program, absolute
+  std::string root;               // where it keeps its state; empty: below state_dir
+  std::vector<std::string> args;  // further global arguments, in front of the command
+};
+
+// A handler that can be named, and what containers made by it can have.
+struct HandlerStatus {
+  std::string name;     // empty: the built-in way
+  std::string version;  // the program's own word; empty for the built-in way
+  bool recursive_read_only_mounts = false;
+  bool user_namespaces = false;
+};
+
 struct RuntimeConfig {
   std::string state_dir = "/run/skiff/runtime";   // records and sockets; void after a reboot
   std::string netns_dir = "/run/skiff/netns";     // where network namespaces are pinned
   std::string binary_dir = "/usr/libexec/skiff";  // skiff-shim, skiff-init, skiff-pause
   std::string default_cgroup_parent = "/skiff";   // of sandboxes that name none
+  std::vector<OciHandler> oci_handlers;
   bool force_fallbacks = false;  // for tests: use the ways for older kernels where there are two
 };
 
@@ -133,9 +150,14 @@ class Runtime {
   // Leaves everything running.
   virtual ~Runtime() = default;
 
+  // The built-in way first, then those of the configuration that answered at the start.
+  virtual std::vector<HandlerStatus> Handlers() const {
+    return {{.recursive_read_only_mounts = true}};
+  }
+
   // Records the sandbox and makes its network namespace (SandboxStatus::netns_path). The network
   // may be attached from here on, also while StartSandbox runs. Creating an id anew returns what
-  // is there; AlreadyExists when its spec differs.
+  // is there; AlreadyExists when its spec differs. NotFound for an unknown handler.
   virtual Result<SandboxStatus> CreateSandbox(const SandboxSpec& spec) = 0;
   // Starts supervisor and pause: IPC, UTS and pid namespaces, hostname, sysctls, /dev/shm.
   virtual Result<> StartSandbox(const std::string& id) = 0;

@@ -36,6 +36,8 @@ struct SandboxSpec {
   uint64_t shm_bytes = 64 << 20;  // size of the pod's /dev/shm
   // Bytes the caller wants back after a restart (labels, annotations, ...); at most 1 MiB.
   std::string client_data;
+  // The OCI runtime of its containers (RuntimeConfig::oci_handlers); empty: the built-in way.
+  std::string handler;
 };
 
 // The root filesystem: overlayfs over image layers, or a plain directory.

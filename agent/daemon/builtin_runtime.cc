@@ -60,6 +60,10 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
   options.runtime.netns_dir = config.run_dir + "/netns";
   options.runtime.binary_dir = config.libexec_dir;
   options.runtime.default_cgroup_parent = config.default_cgroup_parent;
+  for (const RuntimeHandlerConfig& handler : config.runtime_handlers) {
+    options.runtime.oci_handlers.push_back(
+        {.name = handler.name, .path = handler.path, .root = handler.root, .args = handler.args});
+  }
   options.images.root = config.state_dir + "/images";
   options.images.registries = Registries(config);
   TRY(options.images.registries.Check());

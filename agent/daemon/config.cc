@@ -64,6 +64,20 @@ RegistryConfig ReadRegistry(const YAML::Node& node) {
   return registry;
 }
 
+RuntimeHandlerConfig ReadHandler(const YAML::Node& node) {
+  RuntimeHandlerConfig handler;
+  ReadMap(node, "an entry of runtimeHandlers",
+          {{"name", Into(&handler.name)},
+           {"path", Into(&handler.path)},
+           {"root", Into(&handler.root)},
+           {"args", Into(&handler.args)}});
+  if (handler.name.empty()) throw BadSetting{node.Mark(), "a runtime handler needs a name"};
+  if (!handler.path.starts_with('/')) {
+    throw BadSetting{node.Mark(), "a runtime handler needs an absolute path"};
+  }
+  return handler;
+}
+
 void Read(const YAML::Node& root, AgentConfig* config) {
   auto read_level = [config](const YAML::Node& node) {
     auto level = log::ParseLevel(node.as<std::string>());
@@ -72,6 +86,9 @@ void Read(const YAML::Node& root, AgentConfig* config) {
   };
   auto read_registries = [config](const YAML::Node& node) {
     for (const auto& entry : node) config->registries.push_back(ReadRegistry(entry));
+  };
+  auto read_handlers = [config](const YAML::Node& node) {
+    for (const auto& entry : node) config->runtime_handlers.push_back(ReadHandler(entry));
   };
   auto read_proxy = [config](const YAML::Node& node) {
     ReadMap(node, "proxy", {{"mode", Into(&config->proxy_mode)}});
@@ -108,6 +125,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"libexecDir", Into(&config->libexec_dir)},
            {"podCidr", Into(&config->pod_cidr)},
            {"registries", read_registries},
+           {"runtimeHandlers", read_handlers},
            {"proxy", read_proxy},
            {"dns", read_dns},
            {"maxPods", Into(&config->max_pods)},

@@ -30,6 +30,14 @@ struct DnsSettings {
   std::map<std::string, std::vector<std::string>> stub_domains;
 };
 
+// An OCI runtime's program that RuntimeClasses may name.
+struct RuntimeHandlerConfig {
+  std::string name;
+  std::string path;
+  std::string root;  // empty: below run_dir
+  std::vector<std::string> args;
+};
+
 struct AgentConfig {
   std::string node_name;  // filled in with the hostname
   std::vector<std::string> node_ips;
@@ -48,6 +56,7 @@ struct AgentConfig {
   std::string libexec_dir;
   std::string pod_cidr = "10.88.0.0/16";
   std::vector<RegistryConfig> registries;
+  std::vector<RuntimeHandlerConfig> runtime_handlers;
   std::string proxy_mode = "iptables";
   DnsSettings dns;
   int max_pods = 110;

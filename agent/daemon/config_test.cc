@@ -33,6 +33,8 @@ TEST(ConfigTest, ReadsEverySettingThatIsDocumented) {
   EXPECT_EQ(config->health_address, defaults.health_address);
   ASSERT_EQ(config->registries.size(), 1u);
   EXPECT_EQ(config->registries[0].host, "registry.example.com:5000");
+  ASSERT_EQ(config->runtime_handlers.size(), 1u);
+  EXPECT_EQ(config->runtime_handlers[0].path, "/usr/bin/crun");
 }
 
 TEST(ConfigTest, SaysWhereTheMistakeIs) {
@@ -43,6 +45,8 @@ TEST(ConfigTest, SaysWhereTheMistakeIs) {
   EXPECT_THAT(ParseConfig("logLevel: loud\n", "f.yaml").error().message(), HasSubstr("f.yaml:1"));
   EXPECT_THAT(ParseConfig("registries:\n  - hosts: x\n", "f.yaml").error().message(),
               HasSubstr("f.yaml:2: unknown setting \"hosts\""));
+  EXPECT_THAT(ParseConfig("runtimeHandlers:\n  - name: x\n    path: x\n", "f").error().message(),
+              HasSubstr("f:2: a runtime handler needs an absolute path"));
   EXPECT_FALSE(ParseConfig("a: [", "f.yaml").ok());
   EXPECT_FALSE(ParseConfig("- a\n", "f.yaml").ok());
   EXPECT_THAT(ParseConfig("containerLogMaxSize: big\n", "f.yaml").error().message(),

@@ -31,9 +31,17 @@ class FakeRuntime : public runtime::Runtime {
     return calls_;
   }
 
+  std::vector<runtime::HandlerStatus> Handlers() const override {
+    return {{.recursive_read_only_mounts = true},
+            {.name = "crun", .version = "crun version 1", .recursive_read_only_mounts = true}};
+  }
+
   Result<runtime::SandboxStatus> CreateSandbox(const runtime::SandboxSpec& spec) override {
     std::lock_guard lock(mutex_);
     TRY(Begin("CreateSandbox"));
+    if (!spec.handler.empty() && spec.handler != "crun") {
+      return Error(Code::kNotFound, "no runtime handler named \"" + spec.handler + "\"");
+    }
     runtime::SandboxStatus& status = sandboxes_[spec.id];
     status.spec = spec;
     status.created = Clock::Real().WallNow();

@@ -49,6 +49,11 @@ Result<ContainerStatus> RuntimeImpl::CreateContainer(const ContainerSpec& spec) 
                       .spec = spec,
                       .created = Clock::Real().WallNow(),
                       .cgroup_path = sandbox->record.cgroup_path + "/" + spec.id};
+      Result<> named = NameOciRuntime(sandbox, slot->record);
+      if (!named.ok()) {
+        containers_.erase(spec.id);
+        return std::move(named).error();
+      }
     }
     container = slot;
   }
@@ -103,7 +108,10 @@ Result<> RuntimeImpl::MakeContainer(const ContainerPtr& container, const Sandbox
        },
        [&] { return cgroups_->Remove(record.cgroup_path); }},
       {"create container", [&] { return LaunchContainer(container, sandbox); },
-       [&] { return KillAndWait(container); }},
+       [&]() -> Result<> {
+         TRY(KillAndWait(container));
+         return ReleaseOci(record);
+       }},
       {"record container",
        [&]() -> Result<> {
          ContainerRecord made = record;
@@ -137,6 +145,8 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
   launch.cgroup_hierarchies = cgroups_->MountableHierarchies();
   launch.ipc = sandbox->record.spec.ipc;
   launch.devices = TRY(DeviceNodes(spec));
+  const bool oci = !container->record.oci_command.empty();
+  if (oci) TRY(AddOciLaunch(container->record, sandbox, launch));
   UniqueFd sealed = TRY(SealBytes("skiff-launch", Encode(launch)));
 
   CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
@@ -151,10 +161,12 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
                                  .procs_file = cgroup.members,
                                  .oom_counter_file = cgroup.oom_counter,
                                  .exit_record_path = paths_.ContainerExit(spec.id),
-                                 .cgroup = cgroup.unified};
+                                 .cgroup = cgroup.unified,
+                                 .bundle = launch.oci.bundle};
   std::shared_ptr<ShimLink> link = TRY(LinkOf(spec.sandbox_id));
   Message reply = TRY(link->Call(kCreateContainer, request, kStarted, {sealed.get()}));
   Started started = TRY(Decode<Started>(reply.body));
+  if (oci) TRY(FinishOciCreate(container->record, started.pid));
   std::lock_guard lock(mutex_);
   container->user = started.user;
   // It may have ended already: its event came behind the reply, but on another thread.
@@ -173,7 +185,13 @@ Result<> RuntimeImpl::StartContainer(const std::string& id) {
     }
   }
   std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
-  Message reply = TRY(link->Call(kStartContainer, ContainerRef{id}, kDone));
+  UniqueFd spec;
+  std::vector<int> fds;
+  if (!container->record.oci_command.empty()) {
+    spec = TRY(OciStartSpec(container->record));
+    fds.push_back(spec.get());
+  }
+  Message reply = TRY(link->Call(kStartContainer, ContainerRef{id}, kDone, fds));
   // The supervisor's time, which the next daemon is told too.
   ContainerReport report = TRY(Decode<ContainerReport>(reply.body));
   std::lock_guard lock(mutex_);
@@ -256,6 +274,7 @@ Result<> RuntimeImpl::RemoveLocked(const ContainerPtr& container) {
 
 // What the record says there may be. The record goes last.
 Result<> RuntimeImpl::ReleaseContainer(const ContainerRecord& record) {
+  TRY(ReleaseOci(record));
   TRY(cgroups_->Remove(record.cgroup_path));
   const std::string& layer = record.spec.rootfs.writable_dir;
   if (!layer.empty()) TRY(RemoveTree(layer));
@@ -265,6 +284,7 @@ Result<> RuntimeImpl::ReleaseContainer(const ContainerRecord& record) {
 Result<> RuntimeImpl::UpdateResources(const std::string& id, const ResourceSpec& resources) {
   ContainerPtr container = TRY(NeedContainer(id));
   std::lock_guard operation(container->operation);
+  TRY(UpdateOci(container->record, resources).With("update container " + id));
   return cgroups_->Update(container->record.cgroup_path, resources).With("update container " + id);
 }
 

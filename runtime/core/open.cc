@@ -35,6 +35,7 @@ Result<> RuntimeImpl::Start() {
   TRY(LockStateDirectory());
   boot_id_ = TRY(ReadBootId());
   programs_ = TRY(ShimPrograms::Load(config_.binary_dir).With("runtime programs"));
+  handlers_ = TRY(OciHandlers::Open(config_.oci_handlers, paths_.root()));
   cgroups_ = TRY(Cgroups::Open());
   links_ = TRY(ShimLinks::Open());
   overlay_single_layers_ = !config_.force_fallbacks && OverlayTakesSingleLayers();

@@ -11,6 +11,7 @@
 
 #include "runtime/core/shim_link.h"
 #include "runtime/linux/cgroup.h"
+#include "runtime/oci/handlers.h"
 #include "runtime/runtime.h"
 #include "runtime/state/paths.h"
 #include "runtime/state/records.h"
@@ -51,6 +52,7 @@ class RuntimeImpl final : public Runtime {
   ~RuntimeImpl() override;
   Result<> Start();  // open.cc
 
+  std::vector<HandlerStatus> Handlers() const override;
   Result<SandboxStatus> CreateSandbox(const SandboxSpec& spec) override;
   Result<> StartSandbox(const std::string& id) override;
   Result<> StopSandbox(const std::string& id) override;
@@ -120,6 +122,17 @@ class RuntimeImpl final : public Runtime {
   ContainerStatus StatusOf(const ContainerEntry& container) const;  // mutex_ held
   Result<> ReleaseContainer(const ContainerRecord& record);
 
+  // oci.cc: what is different about a container that an OCI runtime makes.
+  Result<> NameOciRuntime(const SandboxPtr& sandbox, ContainerRecord& record) const;
+  Result<> AddOciLaunch(const ContainerRecord& record, const SandboxPtr& sandbox,
+                        LaunchSpec& launch);
+  std::string OciResourcesOf(const ContainerSpec& spec, const ResourceSpec& limits,
+                             const std::string& cgroup) const;
+  Result<> FinishOciCreate(const ContainerRecord& record, pid_t pid);
+  Result<UniqueFd> OciStartSpec(const ContainerRecord& record) const;
+  Result<> UpdateOci(const ContainerRecord& record, const ResourceSpec& limits) const;
+  Result<> ReleaseOci(const ContainerRecord& record);
+
   // events.cc: on the thread of links_.
   std::shared_ptr<ShimLink> MakeLink(const SandboxPtr& sandbox, UniqueFd socket);
   void OnShimEvent(const SandboxPtr& sandbox, const Message& message);
@@ -142,6 +155,7 @@ class RuntimeImpl final : public Runtime {
   std::string boot_id_;
   UniqueFd lock_;
   ShimPrograms programs_;
+  std::unique_ptr<OciHandlers> handlers_;
   bool overlay_single_layers_ = false;
   std::unique_ptr<Cgroups> cgroups_;
   std::unique_ptr<ShimLinks> links_;

@@ -39,11 +39,13 @@ bool RuntimeImpl::MakesCgroupParent(const std::string& path) const {
 Result<> RuntimeImpl::RemoveSandboxCgroups(const SandboxRecord& record) {
   TRY(cgroups_->Remove(record.owns_cgroup ? record.cgroup_path : record.pause_cgroup));
   if (record.made_cgroup_parent) (void)cgroups_->RemoveIfEmpty(record.cgroup_path);
+  if (!record.spec.handler.empty()) cgroups_->RemoveElsewhere(record.cgroup_path);
   return {};
 }
 
 Result<SandboxStatus> RuntimeImpl::CreateSandbox(const SandboxSpec& spec) {
   TRY(CheckSpec(spec));
+  TRY(handlers_->Find(spec.handler));
   SandboxPtr sandbox;
   bool is_new = false;
   {

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "base/os/files.h"
+#include "runtime/init/environment.h"
 #include "runtime/init/launch.h"
 #include "runtime/init/user.h"
 
@@ -23,7 +24,6 @@ namespace skiff::runtime {
 namespace {
 
 constexpr size_t kUserFileLimitBytes = 4 << 20;
-constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 uint64_t KnownCapabilities() {
   uint64_t known = 0;
@@ -31,15 +31,6 @@ uint64_t KnownCapabilities() {
     known |= uint64_t{1} << number;
   }
   return known;
-}
-
-// What the kernel allows this process at most: a capability that it does not have itself cannot
-// be given on (a node that runs in a container of its own may lack some).
-Result<uint64_t> OwnCapabilities() {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct data[2];
-  if (::syscall(SYS_capget, &header, data) != 0) return Error::Sys(errno, "capget");
-  return data[0].permitted | (uint64_t{data[1].permitted} << 32);
 }
 
 Result<> SetCapabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable) {
@@ -59,15 +50,6 @@ Result<std::string> ReadUserFile(const char* path) {
   struct stat info;
   if (::stat(path, &info) != 0 || !S_ISREG(info.st_mode)) return std::string();
   return ReadFile(path, kUserFileLimitBytes);
-}
-
-const std::string* FindVariable(const std::vector<std::string>& env, std::string_view name) {
-  for (const std::string& entry : env) {
-    if (entry.size() > name.size() && entry.starts_with(name) && entry[name.size()] == '=') {
-      return &entry;
-    }
-  }
-  return nullptr;
 }
 
 // A stream that is a pipe or socket belongs to the user, so that it can be opened anew by way of
@@ -102,6 +84,13 @@ Result<std::string> FindProgram(const std::string& name, std::string_view search
 }
 
 }  // namespace
+
+Result<uint64_t> OwnCapabilities() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2];
+  if (::syscall(SYS_capget, &header, data) != 0) return Error::Sys(errno, "capget");
+  return data[0].permitted | (uint64_t{data[1].permitted} << 32);
+}
 
 Result<> ResolveContainerUser(Launch& launch) {
   std::string passwd = TRY(ReadUserFile("/etc/passwd"));
@@ -183,12 +172,9 @@ Result<> DropPrivileges(Launch& launch) {
 }
 
 Result<> ExecProgram(Launch& launch) {
-  std::vector<std::string> env = launch.spec.container.env;
   bool terminal = launch.spec.container.terminal ||
                   (launch.spec.kind == LaunchKind::kExec && launch.spec.exec.terminal);
-  if (FindVariable(env, "PATH") == nullptr) env.push_back(std::string("PATH=") + kDefaultPath);
-  if (FindVariable(env, "HOME") == nullptr) env.push_back("HOME=" + launch.home);
-  if (terminal && FindVariable(env, "TERM") == nullptr) env.push_back("TERM=xterm");
+  std::vector<std::string> env = FullEnvironment(launch.spec.container.env, launch.home, terminal);
   const std::vector<std::string>& argv =
       launch.spec.kind == LaunchKind::kExec ? launch.spec.exec.argv : launch.spec.container.argv;
   const std::string* path = FindVariable(env, "PATH");

@@ -24,6 +24,7 @@ struct Launch {
   UniqueFd terminal;   // the master side, on its way to the shim
   ResolvedUser user;
   std::string home;
+  std::string console_socket;  // where an OCI runtime sends the terminal; empty: there is none
 };
 
 // common.cc
@@ -52,6 +53,12 @@ Result<> OpenContainerTerminal(Launch& launch);
 // exec.cc
 Result<> JoinContainerNamespaces(Launch& launch);
 Result<> OpenExecTerminal(Launch& launch);
+// oci.cc
+Result<> OpenPodShm(Launch& launch);
+Result<> PrepareBundle(Launch& launch);
+Result<> ResolveImageUser(Launch& launch);
+Result<> WriteOciConfig(Launch& launch);
+Result<> BecomeOciRuntime(Launch& launch);  // returns only on failure
 // credentials.cc
 Result<> ResolveContainerUser(Launch& launch);
 Result<> ChangeDirectory(Launch& launch);
@@ -59,6 +66,10 @@ Result<> SetCredentials(Launch& launch);
 Result<> LoadSeccomp(Launch& launch);
 Result<> DropPrivileges(Launch& launch);
 Result<> ExecProgram(Launch& launch);  // returns only on failure
+
+// What the kernel allows this process at most: a capability that it does not have itself cannot be
+// given on (a node that runs in a container of its own may lack some). (credentials.cc)
+Result<uint64_t> OwnCapabilities();
 
 // Opens a new terminal of a devpts mount, makes it the controlling one and the three standard
 // streams, and keeps the master side in launch.terminal. (terminal.cc)

@@ -29,6 +29,7 @@ Result<> WaitForGo(Launch& launch) {
   std::optional<Message> go = TRY(ReceiveMessage(kLaunchSocketFd));
   // The shim is gone, or the container is removed before its start.
   if (!go || go->type != kLaunchGo) return Error(Code::kCancelled, "not started");
+  launch.console_socket = std::move(go->body);
   return {};
 }
 
@@ -81,6 +82,23 @@ constexpr StepEntry kExecSteps[] = {
     {Step::kExec, ExecProgram},
 };
 
+// "create": in the order of a container's own, up to where the runtime takes over.
+constexpr StepEntry kOciCreateSteps[] = {
+    {Step::kOpenMountSources, OpenMountSources},
+    {Step::kBuildRootfs, BuildRootfs},
+    {Step::kJoinNamespaces, OpenPodShm},
+    {Step::kPrepareBundle, PrepareBundle},
+    {Step::kResolveUser, ResolveImageUser},
+    {Step::kWriteConfig, WriteOciConfig},
+    {Step::kWaitForGo, WaitForGo},
+    {Step::kExec, BecomeOciRuntime},
+};
+
+constexpr StepEntry kOciCommandSteps[] = {
+    {Step::kWaitForGo, WaitForGo},
+    {Step::kExec, BecomeOciRuntime},
+};
+
 void ReportFailure(Step step, const Error& error) {
   LaunchFailure failure{.step = step, .sys_errno = error.sys_errno(), .subject = error.message()};
   if (failure.sys_errno != 0) {
@@ -125,6 +143,9 @@ int Main() {
     case LaunchKind::kSandbox: return RunSteps(kSandboxSteps, launch);
     case LaunchKind::kContainer: return RunSteps(kContainerSteps, launch);
     case LaunchKind::kExec: return RunSteps(kExecSteps, launch);
+    case LaunchKind::kOci:
+      return launch.spec.oci.bundle.empty() ? RunSteps(kOciCommandSteps, launch)
+                                            : RunSteps(kOciCreateSteps, launch);
   }
   return 1;
 }

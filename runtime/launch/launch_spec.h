@@ -8,8 +8,9 @@
 //            process for an exec); /dev/null for a sandbox
 //   6        the program skiff-pause (sandbox only; /dev/null otherwise)
 // skiff-init is born in its pid namespace, does the steps of launch/steps.h in order, says
-// kReady, waits for kGo and becomes the program. Success shows as the end of the socket (it is
-// close-on-exec), failure as kFailed.
+// kReady, waits for kGo and becomes the program (an OCI runtime: in the pid namespace of the shim,
+// with the container's streams, for it passes them on). Success shows as the end of the socket (it
+// is close-on-exec), failure as kFailed.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "runtime/launch/steps.h"
+#include "runtime/oci/oci_launch.h"
 #include "runtime/runtime.h"
 #include "runtime/wire/spec_archive.h"
 
@@ -27,8 +29,9 @@ constexpr int kLaunchSocketFd = 4;
 constexpr int kLaunchNamespaceFd = 5;
 constexpr int kLaunchPauseFd = 6;
 
-enum class LaunchKind : uint8_t { kSandbox = 0, kContainer = 1, kExec = 2 };
-constexpr LaunchKind LastOf(LaunchKind) { return LaunchKind::kExec; }
+// kOci: a command of an OCI runtime, which init becomes; "create" makes a container of it.
+enum class LaunchKind : uint8_t { kSandbox = 0, kContainer = 1, kExec = 2, kOci = 3 };
+constexpr LaunchKind LastOf(LaunchKind) { return LaunchKind::kOci; }
 
 // A device as it is to appear in the container; the daemon reads the numbers off the host's.
 struct DeviceNode {
@@ -56,7 +59,7 @@ struct LaunchSpec {
   // root (in a mount namespace of its own, so the host never sees it).
   std::string scratch_dir;
 
-  ContainerSpec container;     // kContainer and kExec
+  ContainerSpec container;     // kContainer, kExec, and kOci that creates
   std::string seccomp_filter;  // struct sock_filter[]; empty: none
   // Hierarchies to mount below /sys/fs/cgroup, e.g. "memory" or "cpu,cpuacct"; "" is cgroup v2.
   // One "" alone is mounted at /sys/fs/cgroup itself.
@@ -65,13 +68,14 @@ struct LaunchSpec {
   std::vector<DeviceNode> devices;
 
   ExecSpec exec;  // kExec
+  OciLaunch oci;  // kOci
 };
 
 template <class A>
 void Describe(A& archive, LaunchSpec& l) {
   archive(l.kind, l.cgroup_task_files, l.overlay_single_layers, l.sandbox, l.netns_path,
           l.scratch_dir, l.container, l.seccomp_filter, l.cgroup_hierarchies, l.ipc, l.devices,
-          l.exec);
+          l.exec, l.oci);
 }
 
 template <class A>
@@ -82,7 +86,7 @@ void Describe(A& archive, ResolvedUser& u) {
 // Messages between init and shim.
 enum LaunchMessage : uint16_t {
   kLaunchReady = 1,   // init: LaunchReady; with the terminal's master side, if there is one
-  kLaunchGo = 2,      // shim: become the program
+  kLaunchGo = 2,      // shim: become the program; the body may be the console's socket (kOci)
   kLaunchFailed = 3,  // init: LaunchFailure; init exits
 };
 

@@ -36,8 +36,10 @@ enum class Step : uint8_t {
   kLoadSeccomp,
   kDropPrivileges,
   kExec,
+  kPrepareBundle,  // of an OCI runtime
+  kWriteConfig,
 };
-constexpr Step LastOf(Step) { return Step::kExec; }
+constexpr Step LastOf(Step) { return Step::kWriteConfig; }
 
 constexpr std::string_view StepName(Step step) {
   switch (step) {
@@ -65,6 +67,8 @@ constexpr std::string_view StepName(Step step) {
     case Step::kLoadSeccomp: return "load seccomp filter";
     case Step::kDropPrivileges: return "drop privileges";
     case Step::kExec: return "exec";
+    case Step::kPrepareBundle: return "prepare bundle";
+    case Step::kWriteConfig: return "write bundle configuration";
   }
   return "unknown step";
 }

@@ -67,6 +67,11 @@ Result<int> CapabilityNumber(std::string_view name) {
   return static_cast<int>(found - std::begin(kCapabilityNames));
 }
 
+std::string CapabilityName(int number) {
+  if (number < 0 || number >= static_cast<int>(std::size(kCapabilityNames))) return {};
+  return "CAP_" + std::string(kCapabilityNames[number]);
+}
+
 uint64_t AllCapabilities() {
   static const uint64_t all = [] {
     uint64_t bits = 0;

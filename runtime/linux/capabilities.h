@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "base/result.h"
@@ -10,6 +11,8 @@ namespace skiff::runtime {
 
 // The number of "CAP_NET_ADMIN", "NET_ADMIN" or "net_admin". InvalidArgument for unknown names.
 Result<int> CapabilityNumber(std::string_view name);
+// "CAP_NET_ADMIN"; empty for a number without a name here.
+std::string CapabilityName(int number);
 constexpr uint64_t CapabilityBit(int number) { return uint64_t{1} << number; }
 // All that this kernel knows.
 uint64_t AllCapabilities();

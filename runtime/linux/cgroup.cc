@@ -32,18 +32,19 @@ struct CgroupDeleter {
 };
 using CgroupPtr = std::unique_ptr<cgroup, CgroupDeleter>;
 
-// The mount point of the first cgroup2 filesystem: mountinfo(5), fields 5 and, after the dash, 1.
-Result<std::string> FindUnified() {
+// The mount points of filesystems of that type: mountinfo(5), fields 5 and, after the dash, 1.
+Result<std::vector<std::string>> FindMounts(const std::string& type) {
+  std::vector<std::string> mounts;
   std::string text = TRY(ReadFile("/proc/self/mountinfo"));
   std::string_view rest = text;
   while (!rest.empty()) {
     std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (line.find(" - cgroup2 ") == std::string_view::npos) continue;
+    if (line.find(" - " + type + " ") == std::string_view::npos) continue;
     for (int field = 0; field < 4; ++field) line.remove_prefix(line.find(' ') + 1);
-    return std::string(line.substr(0, line.find(' ')));
+    mounts.emplace_back(line.substr(0, line.find(' ')));
   }
-  return std::string();
+  return mounts;
 }
 
 std::vector<std::string> Words(std::string_view text) {
@@ -109,7 +110,9 @@ Result<CgroupMounts> FindCgroupMounts() {
   static int initialised = 0;
   std::call_once(once, [] { initialised = cgroup_init(); });
   CgroupMounts mounts;
-  mounts.unified = TRY(FindUnified());
+  std::vector<std::string> unified = TRY(FindMounts("cgroup2"));
+  if (!unified.empty()) mounts.unified = unified.front();
+  mounts.v1 = TRY(FindMounts("cgroup"));
   if (!mounts.unified.empty()) {
     mounts.unified_controllers = Words(TRY(ReadFile(mounts.unified + "/cgroup.controllers")));
   }

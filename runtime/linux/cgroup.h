@@ -61,6 +61,10 @@ class Cgroups {
   virtual Result<> Remove(const std::string& path) = 0;
   // Removes it where no process is in it; else leaves it. Whether it is gone.
   virtual bool RemoveIfEmpty(const std::string& path) = 0;
+  // The same in the v1 hierarchies that are not used here: an OCI runtime makes it in all.
+  virtual void RemoveElsewhere(const std::string& path) = 0;
+  // Whether limits of that controller take effect.
+  virtual bool Has(std::string_view controller) const = 0;
   // Whether it is there, in any hierarchy.
   virtual bool Exists(const std::string& path) const = 0;
   // Names of the cgroups directly below.

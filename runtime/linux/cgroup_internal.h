@@ -17,8 +17,10 @@ struct CgroupMounts {
   std::string unified;                             // empty: not mounted
   std::vector<std::string> unified_controllers;    // that v2 carries
   std::map<std::string, std::string> controllers;  // v1: "memory" -> "/sys/fs/cgroup/memory"
+  std::vector<std::string> v1;  // all v1 hierarchies, also those without a controller
 };
-// By libcgroup, and mountinfo(5) for an empty v2 hierarchy, which libcgroup does not list.
+// By libcgroup, and mountinfo(5) for hierarchies without controllers, which libcgroup does not
+// list.
 Result<CgroupMounts> FindCgroupMounts();
 
 // A controller that the agent uses where there is one.

@@ -164,6 +164,12 @@ class CgroupsV1 : public Cgroups {
     return gone;
   }
 
+  void RemoveElsewhere(const std::string& path) override {
+    for (const std::string& mount : mounts_.v1) {
+      if (!hierarchies_.contains(mount)) (void)::rmdir((mount + path).c_str());
+    }
+  }
+
   bool Exists(const std::string& path) const override {
     return std::any_of(hierarchies_.begin(), hierarchies_.end(),
                        [&](const std::string& mount) { return PathExists(mount + path); });
@@ -184,10 +190,11 @@ class CgroupsV1 : public Cgroups {
     return {children.begin(), children.end()};
   }
 
- private:
-  bool Has(const char* controller) const {
+  bool Has(std::string_view controller) const override {
     return std::find(controllers_.begin(), controllers_.end(), controller) != controllers_.end();
   }
+
+ private:
   std::string Directory(const char* controller, const std::string& path) const {
     return mounts_.controllers.at(controller) + path;
   }

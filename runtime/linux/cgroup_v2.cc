@@ -140,6 +140,8 @@ class CgroupsV2 : public Cgroups {
     return ::rmdir((root_ + path).c_str()) == 0 || errno == ENOENT;
   }
 
+  void RemoveElsewhere(const std::string&) override {}
+
   bool Exists(const std::string& path) const override { return PathExists(root_ + path); }
 
   std::vector<std::string> Children(const std::string& path) const override {
@@ -153,11 +155,11 @@ class CgroupsV2 : public Cgroups {
     return children;
   }
 
- private:
-  bool Has(const char* controller) const {
+  bool Has(std::string_view controller) const override {
     return std::find(controllers_.begin(), controllers_.end(), controller) != controllers_.end();
   }
 
+ private:
   static void AddCpuMetrics(const std::string& directory, CgroupMetrics& metrics) {
     std::map<std::string, uint64_t> cpu = ReadCgroupKeys(directory + "/cpu.stat");
     auto take = [&](const char* key, uint64_t factor) -> std::optional<uint64_t> {

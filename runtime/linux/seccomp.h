@@ -50,4 +50,9 @@ Result<std::string> CompileSeccompFilter(const SeccompProfile& profile);
 // Compiled filters are kept; thread-safe.
 Result<std::string> SeccompFilterFor(const SeccompSpec& spec, uint64_t capabilities);
 
+// The profile as JSON for an OCI runtime, which compiles it itself. Pure.
+std::string RenderSeccompProfile(const SeccompProfile& profile);
+// As SeccompFilterFor; empty: no filter.
+Result<std::string> OciSeccompFor(const SeccompSpec& spec, uint64_t capabilities);
+
 }  // namespace skiff::runtime

@@ -93,7 +93,11 @@ Result<> PodContainer::Start(int spec, int namespaces, const Birthplace& birthpl
 
 Result<> PodContainer::StartProcess(int spec, int namespaces, const Birthplace& birthplace) {
   InitFds fds{.spec = spec, .namespaces = namespaces};
-  if (request_.terminal) return process_.Start(shim_.init_program(), fds, birthplace);
+  const bool oci = !request_.bundle.empty();
+  const auto start = [&] {
+    return oci ? StartOci(fds) : process_.Start(shim_.init_program(), fds, birthplace);
+  };
+  if (request_.terminal) return start();
   Pipe out = TRY(MakePipe());
   Pipe err = TRY(MakePipe());
   Pipe in;
@@ -101,7 +105,7 @@ Result<> PodContainer::StartProcess(int spec, int namespaces, const Birthplace& 
   fds.in = in.read_end.get();
   fds.out = out.write_end.get();
   fds.err = err.write_end.get();
-  TRY(process_.Start(shim_.init_program(), fds, birthplace));
+  TRY(start());
   return streams_.UsePipes(std::move(out.read_end), std::move(err.read_end),
                            std::move(in.write_end));
 }
@@ -113,18 +117,27 @@ void PodContainer::OnReady(const LaunchReady& ready, UniqueFd terminal) {
   if (terminal) {
     Result<> used = streams_.UseTerminal(std::move(terminal));
     if (!used.ok()) {
-      shim_.SendError(*create_request_, used.error());
+      if (create_request_) shim_.SendError(*create_request_, used.error());
       create_request_.reset();
       ready_ = false;
       Kill();
       return;
     }
   }
-  shim_.Send(kStarted, *create_request_, Started{.pid = process_.pid(), .user = ready.user});
+  if (create_request_) {
+    shim_.Send(kStarted, *create_request_, Started{.pid = process_.pid(), .user = ready.user});
+  }
   create_request_.reset();
 }
 
-Result<> PodContainer::Run(uint32_t request) {
+void PodContainer::ForgetCaller() {
+  create_request_.reset();
+  start_request_.reset();
+  forget_request_.reset();
+}
+
+Result<> PodContainer::Run(uint32_t request, int spec) {
+  if (!request_.bundle.empty()) return RunOci(request, spec);
   TRY(process_.Go());
   start_request_ = request;
   return {};
@@ -132,8 +145,12 @@ Result<> PodContainer::Run(uint32_t request) {
 
 void PodContainer::OnRunning() {
   report_.state = ContainerState::kRunning;
-  report_.started = Clock::Real().WallNow();
-  if (start_request_) shim_.Send(kDone, *start_request_, report_);
+  report_.started = start_began_.value_or(Clock::Real().WallNow());
+  if (start_request_) {
+    shim_.Send(kDone, *start_request_, report_);
+  } else {
+    shim_.Send(kContainerState, 0, report_);  // whoever asked has died meanwhile
+  }
   start_request_.reset();
 }
 
@@ -147,7 +164,11 @@ void PodContainer::OnLaunchFailed(const LaunchFailure& failure) {
 
 void PodContainer::OnEnded(ExitStatus status) {
   if (!ready_) {
-    shim_.Forget(this);  // its set-up failed, and the daemon was told: it never was
+    Vanish();  // its set-up failed, and the daemon was told: it never was
+    return;
+  }
+  if (command_) {
+    early_end_ = status;  // whether it ever ran is what the command tells
     return;
   }
   if (start_request_) {
@@ -175,6 +196,16 @@ void PodContainer::OnEnded(ExitStatus status) {
   });
 }
 
+void PodContainer::Vanish() {
+  if (forget_request_) shim_.Send(kDone, *forget_request_, ContainerRef{});
+  shim_.Forget(this);
+}
+
+void PodContainer::Abandon(uint32_t request) {
+  forget_request_ = request;
+  Kill();
+}
+
 void PodContainer::Finish() {
   if (finished()) return;
   shim_.loop().Cancel(drain_timer_);
@@ -193,6 +224,7 @@ void PodContainer::Kill() {
   if (process_.state() != LaunchedProcess::State::kEnded || !killed.ok()) {
     (void)process_.Signal(SIGKILL);  // it may have ended meanwhile
   }
+  if (command_) (void)command_->process().Signal(SIGKILL);  // likewise
 }
 
 // The kernel counts kills in this cgroup: "oom_kill N" in memory.events (v2) and in

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "runtime/shim/oci_command.h"
 #include "runtime/shim/process.h"
 #include "runtime/shim/streams.h"
 #include "runtime/wire/channel.h"
@@ -43,6 +44,8 @@ class PodContainer : public LaunchedProcess::Owner {
 
   const std::string& id() const { return request_.id; }
   LaunchedProcess& process() { return process_; }
+  // The OCI runtime at work for it; null most of the time.
+  OciCommand* command() { return command_.get(); }
   Streams& streams() { return streams_; }
   const ContainerReport& report() const { return report_; }
   // Being set up: neither listed nor to be used yet.
@@ -50,9 +53,14 @@ class PodContainer : public LaunchedProcess::Owner {
   // Exited, its output read, its record written.
   bool finished() const { return report_.state == ContainerState::kExited; }
 
-  Result<> Run(uint32_t request);
+  // spec: of the OCI runtime's "start"; -1 without one.
+  Result<> Run(uint32_t request, int spec);
   // Kills all its processes.
   void Kill();
+  // Of one that is not ready: ends it and answers the request when it is gone.
+  void Abandon(uint32_t request);
+  // The daemon is gone: its requests are not answered to the next one.
+  void ForgetCaller();
 
  private:
   void OnReady(const LaunchReady& ready, UniqueFd terminal) override;
@@ -62,11 +70,20 @@ class PodContainer : public LaunchedProcess::Owner {
   Result<> StartProcess(int spec, int namespaces, const Birthplace& birthplace);
   void Finish();
   bool OutOfMemory() const;
+  void Vanish();
+
+  // oci_container.cc
+  Result<> StartOci(InitFds fds);
+  void OnOciCreated(const OciCommand::Outcome& outcome);
+  Result<> AdoptOci();
+  Result<> RunOci(uint32_t request, int spec);
+  void OnOciStarted(const OciCommand::Outcome& outcome);
 
   Shim& shim_;
   const CreateContainerRequest request_;
   std::optional<uint32_t> create_request_;
   std::optional<uint32_t> start_request_;
+  std::optional<uint32_t> forget_request_;
   bool ready_ = false;
   ContainerReport report_;
   std::optional<LaunchFailure> failure_;
@@ -74,6 +91,12 @@ class PodContainer : public LaunchedProcess::Owner {
   EventLoop::TimerId drain_timer_ = 0;
   Streams streams_;
   LaunchedProcess process_;
+  std::unique_ptr<OciCommand> command_;
+  std::unique_ptr<ConsoleSocket> console_;
+  std::optional<WallTime>
+      start_began_;  // of that command: the process runs from somewhen behind it
+  // Of a process that ended before the command that started it.
+  std::optional<ExitStatus> early_end_;
 };
 
 class ContainerExec : public LaunchedProcess::Owner {

@@ -25,9 +25,24 @@ Result<> LaunchedProcess::Start(int init_program, InitFds fds, const Birthplace&
   return loop_.Add(socket_.get(), EPOLLIN, this);
 }
 
-Result<> LaunchedProcess::Go() {
+Result<> LaunchedProcess::Adopt(pid_t pid) {
+  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd) return Error::Sys(errno, "pidfd_open", std::to_string(pid));
+  pid_ = pid;
+  pidfd_ = std::move(pidfd);
+  state_ = State::kWaiting;
+  return {};
+}
+
+void LaunchedProcess::Started() {
+  if (state_ != State::kStarting) return;
+  state_ = State::kRunning;
+  owner_.OnRunning();
+}
+
+Result<> LaunchedProcess::Go(std::string_view word) {
   if (state_ != State::kWaiting) return Error(Code::kFailedPrecondition, "not waiting to start");
-  TRY(SendMessage(socket_.get(), kLaunchGo, 0, {}));
+  if (socket_) TRY(SendMessage(socket_.get(), kLaunchGo, 0, word));
   state_ = State::kStarting;
   return {};
 }

@@ -4,11 +4,13 @@
 //        \________________\________________\__________________\___ended--> kEnded
 //
 // Pause, containers and execs are alike in this; they differ in what the owner does on each
-// arrow. Owned by the Shim; all on its one thread.
+// arrow. A container that an OCI runtime made is adopted in kWaiting. Owned by the Shim; all on its
+// one thread.
 #pragma once
 
 #include <functional>
 #include <optional>
+#include <string_view>
 
 #include "base/os/pidref.h"
 #include "base/os/unique_fd.h"
@@ -38,8 +40,12 @@ class LaunchedProcess : public Watcher {
 
   // fds.socket is filled in here.
   Result<> Start(int init_program, InitFds fds, const Birthplace& birthplace);
-  // Lets the program run; only in kWaiting.
-  Result<> Go();
+  // A process that somebody else made and that waits for its start: a child of the shim that is
+  // not reaped yet. Who starts it says Go before, and Started behind.
+  Result<> Adopt(pid_t pid);
+  void Started();
+  // Lets the program run; only in kWaiting. word: for LaunchKind::kOci.
+  Result<> Go(std::string_view word = {});
   // The SIGCHLD of this process: status as waitpid(2) gave it.
   void HandleEnd(int wait_status);
   Result<> Signal(int signal_number) const;

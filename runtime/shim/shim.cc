@@ -59,11 +59,35 @@ void Shim::Reap() {
       (*container)->process().HandleEnd(status);
       continue;
     }
+    auto commanding = std::find_if(containers_.begin(), containers_.end(), [&](const auto& held) {
+      return held->command() != nullptr && is_it(held->command()->process());
+    });
+    if (commanding != containers_.end()) {
+      (*commanding)->command()->process().HandleEnd(status);
+      continue;
+    }
     auto exec = std::find_if(execs_.begin(), execs_.end(),
                              [&](const auto& held) { return is_it(held->process()); });
-    if (exec != execs_.end()) (*exec)->process().HandleEnd(status);
-    // Else an orphan of a container without a pid namespace: reaped, and nobody asks.
+    if (exec != execs_.end()) {
+      (*exec)->process().HandleEnd(status);
+      continue;
+    }
+    // An orphan: of a container without a pid namespace, and nobody asks; or a container's first
+    // process that died before the OCI runtime which made it could say its number.
+    orphans_.emplace_back(pid, status);
   }
+  bool commands = std::any_of(containers_.begin(), containers_.end(),
+                              [](const auto& held) { return held->command() != nullptr; });
+  if (!commands) orphans_.clear();
+}
+
+std::optional<int> Shim::TakeOrphan(pid_t pid) {
+  auto found = std::find_if(orphans_.begin(), orphans_.end(),
+                            [pid](const auto& orphan) { return orphan.first == pid; });
+  if (found == orphans_.end()) return {};
+  int status = found->second;
+  orphans_.erase(found);
+  return status;
 }
 
 void Shim::OnConnection() {
@@ -78,6 +102,7 @@ void Shim::DropControl() {
   if (!control_) return;
   loop_.Remove(control_.get());
   control_.Reset();
+  for (const auto& container : containers_) container->ForgetCaller();
 }
 
 void Shim::OnControl() {
@@ -218,17 +243,23 @@ Result<> Shim::HandleAttach(Message& message) {
   return {};
 }
 
-Result<> Shim::HandleContainerRef(const Message& message) {
+Result<> Shim::HandleContainerRef(Message& message) {
   auto body = TRY(Decode<ContainerRef>(message.body));
   if (message.type == kForgetContainer) {
     PodContainer* container = Find(body.id);
+    if (container != nullptr && !container->ready()) {
+      container->Abandon(message.request);
+      return {};
+    }
     if (container != nullptr && !container->finished()) {
       return Error(Code::kFailedPrecondition, "container has not ended");
     }
     if (container != nullptr) Forget(container);
   } else {
     PodContainer* container = TRY(Need(body.id));
-    if (message.type == kStartContainer) return container->Run(message.request);
+    if (message.type == kStartContainer) {
+      return container->Run(message.request, message.fds.empty() ? -1 : message.fds[0].get());
+    }
     if (container->finished()) return Error(Code::kFailedPrecondition, "container has ended");
     TRY(container->streams().OpenLog());
   }
@@ -269,6 +300,13 @@ Result<PodContainer*> Shim::Need(const std::string& id) const {
     return Error(Code::kNotFound, "the shim has no container " + id);
   }
   return container;
+}
+
+bool Shim::pause_runs() const { return pause_ && pause_->running(); }
+
+bool Shim::Runs(const std::string& id) const {
+  PodContainer* container = Find(id);
+  return container != nullptr && container->process().state() == LaunchedProcess::State::kRunning;
 }
 
 void Shim::Forget(PodContainer* container) {

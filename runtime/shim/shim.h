@@ -5,7 +5,10 @@
 
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/os/unique_fd.h"
 #include "runtime/shim/event_loop.h"
@@ -38,6 +41,12 @@ class Shim {
   // A container, exec or pause is over and wants to be destroyed.
   void Forget(PodContainer* container);
   void Forget(ContainerExec* exec);
+  // The wait status of a child that was nobody's when it ended.
+  std::optional<int> TakeOrphan(pid_t pid);
+  // Whether pause runs still: as long as it does, its pid is nobody else's.
+  bool pause_runs() const;
+  // Whether that container does; the same holds for it.
+  bool Runs(const std::string& id) const;
   // Something ended: ends the shim when all has and it was asked to, or nobody is left to ask.
   void AfterEnd();
 
@@ -63,7 +72,7 @@ class Shim {
   Result<> HandleCreateContainer(Message& message);
   Result<> HandleStartExec(Message& message);
   Result<> HandleAttach(Message& message);
-  Result<> HandleContainerRef(const Message& message);
+  Result<> HandleContainerRef(Message& message);
   PodContainer* Find(const std::string& id) const;
   Result<PodContainer*> Need(const std::string& id) const;
   void SendBytes(uint16_t type, uint32_t request, std::string_view body,
@@ -84,6 +93,7 @@ class Shim {
   std::unique_ptr<PauseProcess> pause_;
   std::list<std::unique_ptr<PodContainer>> containers_;
   std::list<std::unique_ptr<ContainerExec>> execs_;
+  std::vector<std::pair<pid_t, int>> orphans_;  // kept while an OCI runtime is at work
 };
 
 }  // namespace skiff::runtime

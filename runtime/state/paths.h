@@ -10,6 +10,8 @@
 //     containers/<id>/
 //       record                  ContainerRecord: likewise
 //       exit                    ContainerReport, by the shim
+//       bundle/                 with an OCI runtime: oci/config.h
+//     oci/<handler>/            the state of an OCI runtime
 #pragma once
 
 #include <string>
@@ -31,6 +33,8 @@ class StatePaths {
   std::string Container(const std::string& id) const { return Containers() + "/" + id; }
   std::string ContainerRecord(const std::string& id) const { return Container(id) + "/record"; }
   std::string ContainerExit(const std::string& id) const { return Container(id) + "/exit"; }
+  std::string Bundle(const std::string& id) const { return Container(id) + "/bundle"; }
+  std::string OciRoot(const std::string& handler) const { return root_ + "/oci/" + handler; }
 
  private:
   std::string root_;

@@ -47,10 +47,15 @@ struct ContainerRecord {
   Stage stage = Stage::kMaking;
   WallTime created;
   std::string cgroup_path;
+  // Where an OCI runtime makes it: the program and its global arguments, and where its state is.
+  // Empty: the built-in way.
+  std::vector<std::string> oci_command;
+  std::string oci_root;
 };
 template <class A>
 void Describe(A& archive, ContainerRecord& r) {
-  archive(r.version, r.boot_id, r.spec, r.stage, r.created, r.cgroup_path);
+  archive(r.version, r.boot_id, r.spec, r.stage, r.created, r.cgroup_path, r.oci_command,
+          r.oci_root);
 }
 
 template <class T>

@@ -26,7 +26,7 @@ enum ShimMessage : uint16_t {
   kHello = 1,             // ShimHello                -               kContainerState*, kHelloReply
   kStartPause = 2,        // StartPause               spec            kStarted
   kCreateContainer = 3,   // CreateContainerRequest   spec            kStarted
-  kStartContainer = 4,    // ContainerRef             -               kDone
+  kStartContainer = 4,    // ContainerRef             [spec]          kDone
   kSignalContainer = 5,   // SignalContainerRequest   -               kDone
   kStartExec = 6,         // StartExec                spec[,0,1,2]    kStarted [terminal]
   kAttach = 7,            // AttachRequest            as it says      kDone
@@ -90,11 +90,14 @@ struct CreateContainerRequest {
   std::string oom_counter_file;  // memory.events or memory.oom_control; empty: none
   std::string exit_record_path;
   std::string cgroup;  // as in StartPause
+  // The bundle (oci/config.h) where an OCI runtime makes it; empty: skiff-init does. Its specs are
+  // of LaunchKind::kOci, one with kCreateContainer and one with kStartContainer.
+  std::string bundle;
 };
 template <class A>
 void Describe(A& archive, CreateContainerRequest& m) {
   archive(m.id, m.pid, m.target_id, m.terminal, m.stdin_open, m.stdin_once, m.log, m.kill_file,
-          m.procs_file, m.oom_counter_file, m.exit_record_path, m.cgroup);
+          m.procs_file, m.oom_counter_file, m.exit_record_path, m.cgroup, m.bundle);
 }
 
 struct ContainerRef {

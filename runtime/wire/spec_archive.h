@@ -14,7 +14,7 @@ constexpr SeccompSpec::Kind LastOf(SeccompSpec::Kind) { return SeccompSpec::Kind
 template <class A>
 void Describe(A& archive, SandboxSpec& s) {
   archive(s.id, s.hostname, s.network, s.ipc, s.pid, s.sysctls, s.cgroup_parent, s.oom_score_adj,
-          s.shm_bytes, s.client_data);
+          s.shm_bytes, s.client_data, s.handler);
 }
 
 template <class A>

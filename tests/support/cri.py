@@ -32,6 +32,21 @@ def enter(module, *argv, **options):
                            sys.executable, module, *map(str, argv)], cwd=TOP, **options).returncode
 
 
+def show_v1_cgroups_alone():
+    """Takes a v2 tree that carries controllers beside v1 out of this mount namespace: crun refuses such a machine."""
+    controllers = CGROUPS / "unified" / "cgroup.controllers"
+    if not controllers.exists() or not controllers.read_text().strip():
+        return
+    script = """set -e
+        folder=$(mktemp -d); mount -t tmpfs v1 "$folder"
+        for hierarchy in /sys/fs/cgroup/*; do
+            name=${hierarchy##*/}; [ "$name" != unified ] || continue
+            mkdir "$folder/$name"; mount --bind "$hierarchy" "$folder/$name"
+        done
+        umount -l /sys/fs/cgroup; mount --move "$folder" /sys/fs/cgroup; rmdir "$folder" """
+    run("sh", "-c", script)
+
+
 class Registry:
     """docker-registry at 127.0.0.1:port over FOLDER/registry, which several may share.
 

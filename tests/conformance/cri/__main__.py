@@ -2,8 +2,8 @@
 
     python3 -m tests.conformance.cri [--build DIR] [PART...]
 
-PART is "crictl", or MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, crun-1,
-crun-4); without one, all of them. A spec that fails, or is skipped without being in skips.txt, fails the run;
+PART is "crictl", or MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, runc-1,
+runc-4, crun-1, crun-4); without one, all of them. A spec that fails, or is skipped without being in skips.txt, fails the run;
 one of skips.txt that ran is reported. Logs go to DIR/conformance.
 
 Needs root, docker-registry, and crictl, critest and ginkgo in build/crictl (`./dev conformance` sees to it).

@@ -9,14 +9,16 @@ import shutil
 import subprocess
 import tempfile
 
-from tests.support.cri import CRICTL, CriServer
+from tests.support.cri import CRICTL, CriServer, show_v1_cgroups_alone
 
 UPSTREAM = ["registry.k8s.io", "k8s.gcr.io", "gcr.io"]
 MODES = {
     "default": [],
     "websocket": ["--websocket-exec", "--websocket-attach", "--websocket-portforward"],
-    "crun": ["--runtime-handler", "crun"],
+    "runc": ["--runtime-handler", "runc"],
+    "crun": ["--runtime-handler", "crun"],  # the last: it may change what this run sees of cgroups
 }
+OCI_RUNTIMES = ("runc", "crun")
 BINARIES = CRICTL.parent  # tests/tools/build-critest puts critest and ginkgo beside crictl
 
 
@@ -88,11 +90,17 @@ def run_part(part, build, registry, logs):
     with tempfile.TemporaryDirectory(prefix="critest-") as name:
         folder = pathlib.Path(name)
         mirrors = [word for host in UPSTREAM for word in ["--mirror", f"{host}=http://{registry.address}"]]
-        server = CriServer(build, folder / "skiff", *mirrors, log=logs / f"{part}.server.log")
+        handlers = []
+        if mode in OCI_RUNTIMES:
+            program = shutil.which(mode, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+            if program is None:
+                return Outcome(part, lacks=f"no program {mode}")
+            handlers = ["--runtime-handler", f"{mode}={program}"]
+        if mode == "crun":
+            show_v1_cgroups_alone()
+        server = CriServer(build, folder / "skiff", *mirrors, *handlers, log=logs / f"{part}.server.log")
         server.start()
         try:
-            if mode == "crun" and "crun" not in server.handlers():
-                return Outcome(part, lacks="the CRI server has no runtime handler \"crun\"")
             parallel = [] if processes == "1" else [f"--parallel={processes}"]  # ginkgo takes offence at 1
             return _critest(part, server, [*parallel, *MODES[mode]], folder, logs)
         finally:

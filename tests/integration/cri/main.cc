@@ -24,8 +24,9 @@ struct Flags {
   std::string binaries;
   std::string pod_cidr = "10.89.0.0/24";
   std::string cgroup_parent = "/skiff-cri-test";
-  std::vector<std::string> mirrors;  // host=URL
-  std::vector<std::string> cas;      // host=file
+  std::vector<std::string> mirrors;   // host=URL
+  std::vector<std::string> cas;       // host=file
+  std::vector<std::string> handlers;  // name=program
   bool remove_all = false;
 };
 
@@ -52,6 +53,11 @@ Result<AgentConfig> MakeConfig(const Flags& flags) {
   for (const std::string& ca : flags.cas) {
     const size_t equals = ca.find('=');
     Registry(config, ca.substr(0, equals)).ca_file = ca.substr(equals + 1);
+  }
+  for (const std::string& handler : flags.handlers) {
+    const size_t equals = handler.find('=');
+    config.runtime_handlers.push_back(
+        {.name = handler.substr(0, equals), .path = handler.substr(equals + 1)});
   }
   TRY(skiff::agent::CompleteConfig(&config));
   return config;
@@ -91,6 +97,7 @@ int main(int argc, char** argv) {
   app.add_option("--cgroup-parent", flags.cgroup_parent, "of pods that name none");
   app.add_option("--mirror", flags.mirrors, "HOST=URL");
   app.add_option("--ca", flags.cas, "HOST=FILE");
+  app.add_option("--runtime-handler", flags.handlers, "NAME=PROGRAM of an OCI runtime");
   app.add_flag("--remove-all", flags.remove_all, "remove every pod and the network, and end");
   CLI11_PARSE(app, argc, argv);
   sigset_t stop;

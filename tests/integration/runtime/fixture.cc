@@ -1,5 +1,6 @@
 #include "tests/integration/runtime/fixture.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,7 +12,14 @@
 namespace skiff::runtime {
 namespace {
 
-constexpr const char* kCgroup = "/skiff-runtime-test";
+// The OCI runtime that is to make the containers; empty: the built-in way.
+std::string TestHandler() {
+  const char* handler = ::getenv("SKIFF_TEST_HANDLER");
+  return handler == nullptr ? "" : handler;
+}
+
+// Of this run: others may go on beside it.
+std::string CgroupOfRun() { return "/skiff-runtime-test-" + std::to_string(::getpid()); }
 
 // Before the first thread: this program's mounts and network are its own.
 class OwnNamespaces : public ::testing::Environment {
@@ -21,6 +29,37 @@ class OwnNamespaces : public ::testing::Environment {
     ASSERT_EQ(::unshare(CLONE_NEWNS | CLONE_NEWNET), 0);
     ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr), 0);
     ::signal(SIGPIPE, SIG_IGN);
+    if (TestHandler() == "crun") HideMixedCgroups();
+  }
+  void TearDown() override {
+    (void)::rmdir(("/sys/fs/cgroup" + CgroupOfRun()).c_str());
+    const std::vector<std::string> hierarchies = ListDirectory("/sys/fs/cgroup").value_or({});
+    for (const std::string& name : hierarchies) {
+      (void)::rmdir(("/sys/fs/cgroup/" + name + CgroupOfRun()).c_str());
+    }
+  }
+
+ private:
+  // crun refuses to work where a v2 tree beside v1 carries a controller: it gets to see v1 alone.
+  static void HideMixedCgroups() {
+    const std::string top = "/sys/fs/cgroup/";
+    std::string controllers = ReadFile(top + "unified/cgroup.controllers").value_or("");
+    if (controllers.find_first_not_of('\n') == std::string::npos) return;
+    std::map<std::string, UniqueFd> hierarchies;
+    const std::vector<std::string> names = ListDirectory(top).value();
+    for (const std::string& name : names) {
+      if (name == "unified") continue;
+      UniqueFd tree(::open_tree(AT_FDCWD, (top + name).c_str(), OPEN_TREE_CLONE));
+      ASSERT_TRUE(tree.valid()) << name;
+      hierarchies[name] = std::move(tree);
+    }
+    ASSERT_EQ(::umount2(top.c_str(), MNT_DETACH), 0);
+    ASSERT_EQ(::mount("tmpfs", top.c_str(), "tmpfs", 0, "mode=755"), 0);
+    for (const auto& [name, tree] : hierarchies) {
+      ASSERT_OK(MakeDirectories(top + name));
+      ASSERT_EQ(
+          ::move_mount(tree.get(), "", AT_FDCWD, (top + name).c_str(), MOVE_MOUNT_F_EMPTY_PATH), 0);
+    }
   }
 };
 const auto* const kOwnNamespaces = ::testing::AddGlobalTestEnvironment(new OwnNamespaces);
@@ -62,11 +101,16 @@ void RuntimeTest::SetUp() {
   config_.state_dir = work_->path() + "/state";
   config_.netns_dir = work_->path() + "/netns";
   config_.binary_dir = SKIFF_TEST_BINARY_DIR;
-  config_.default_cgroup_parent = kCgroup;
+  config_.default_cgroup_parent = CgroupOfRun();
+  handler_ = TestHandler();
+  if (!handler_.empty()) {
+    config_.oci_handlers = {{.name = handler_, .path = "/usr/bin/" + handler_}};
+    if (handler_ == "runc") config_.oci_handlers[0].path = "/usr/sbin/runc";
+  }
   Open();
   if (HasFatalFailure()) return;
   leaks_ = std::make_unique<test::LeakCheck>(test::LeakScope{
-      .cgroups = {kCgroup},
+      .cgroups = {CgroupOfRun()},
       .directories = {config_.state_dir, config_.netns_dir, work_->path() + "/layers"}});
 }
 
@@ -96,7 +140,7 @@ void RuntimeTest::Open() {
 }
 
 SandboxSpec RuntimeTest::Pod(const std::string& id) const {
-  return {.id = id, .hostname = "host-of-" + id};
+  return {.id = id, .hostname = "host-of-" + id, .handler = handler_};
 }
 
 ContainerSpec RuntimeTest::Shell(const std::string& id, const std::string& script) const {

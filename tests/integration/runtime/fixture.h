@@ -68,6 +68,7 @@ class RuntimeTest : public ::testing::Test {
   int CountEvents(const std::string& container_id);
 
   RuntimeConfig config_;
+  std::string handler_;  // of the pods, by $SKIFF_TEST_HANDLER
   std::unique_ptr<TempDir> work_;
   std::string rootfs_;
   std::unique_ptr<test::LeakCheck> leaks_;
