@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/log.h"
 #include "runtime/core/runtime_impl.h"
 #include "runtime/launch/sequence.h"
 #include "runtime/linux/devices.h"
@@ -19,6 +20,10 @@ namespace skiff::runtime {
 namespace {
 
 constexpr std::chrono::seconds kKillPatience{20};
+// How long a killed container's end may stay untold before it is looked for.
+constexpr std::chrono::seconds kReportPatience{2};
+// For a supervisor's answer that is good to have, but not needed.
+constexpr std::chrono::seconds kCourtesyPatience{3};
 
 }  // namespace
 
@@ -204,9 +209,15 @@ Result<> RuntimeImpl::StartContainer(const std::string& id) {
 }
 
 Result<> RuntimeImpl::SignalContainer(const std::string& id, int signal_number) {
-  ContainerPtr container = TRY(NeedContainer(id));
-  std::shared_ptr<ShimLink> link = TRY(LinkOf(container->record.spec.sandbox_id));
-  TRY(link->Call(kSignalContainer, SignalContainerRequest{id, signal_number}, kDone));
+  return SendSignal(TRY(NeedContainer(id)), signal_number, kShimPatience);
+}
+
+Result<> RuntimeImpl::SendSignal(const ContainerPtr& container, int signal_number,
+                                 std::chrono::milliseconds patience) const {
+  const ContainerSpec& spec = container->record.spec;
+  std::shared_ptr<ShimLink> link = TRY(LinkOf(spec.sandbox_id));
+  SignalContainerRequest request{spec.id, signal_number};
+  TRY(link->Call(kSignalContainer, request, kDone, {}, patience));
   return {};
 }
 
@@ -214,13 +225,27 @@ Result<> RuntimeImpl::KillAndWait(const ContainerPtr& container) {
   CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
   TRY(KillCgroup(cgroup.kill, cgroup.members));
   std::unique_lock lock(mutex_);
+  auto exited = [&] { return container->state == ContainerState::kExited; };
   // Never launched, or lost: no event will come.
-  if (container->pid == 0) return {};
-  if (!changed_.wait_for(lock, kKillPatience,
-                         [&] { return container->state == ContainerState::kExited; })) {
+  if (container->pid == 0 || changed_.wait_for(lock, kReportPatience, exited)) return {};
+  Result<PidRef> process = PidRef::Open(container->pid);
+  lock.unlock();
+  cgroups_->Thaw(container->record.cgroup_path);
+  bool dead = !process.ok() || process->WaitEnd(kKillPatience).value_or(false);
+  lock.lock();
+  if (changed_.wait_for(lock, kReportPatience, exited)) return {};
+  if (!dead) {
     return Error(Code::kDeadlineExceeded,
                  "container " + container->record.spec.id + " does not die");
   }
+  // Its supervisor is stopped, or stuck itself, and will tell nobody.
+  std::vector<ExitEvent> events;
+  MarkLost(*container, events);
+  changed_.notify_all();
+  lock.unlock();
+  log::Warning("a container was killed and its supervisor does not tell",
+               {{"container", container->record.spec.id}});
+  for (const ExitEvent& event : events) on_exit_(event);
   return {};
 }
 
@@ -236,10 +261,13 @@ Result<> RuntimeImpl::StopContainer(const std::string& id, std::chrono::millisec
   }
   // Without the operation lock: a kill must not wait for anybody.
   if (running && timeout.count() > 0) {
-    Result<> signalled = SignalContainer(id, container->record.spec.stop_signal);
+    auto deadline = std::chrono::steady_clock::now() + timeout;
+    // A supervisor that does not answer takes no more than the container's own time.
+    Result<> signalled = SendSignal(container, container->record.spec.stop_signal,
+                                    std::min<std::chrono::milliseconds>(timeout, kShimPatience));
     std::unique_lock lock(mutex_);
     auto ended = [&] { return container->state == ContainerState::kExited; };
-    if (signalled.ok() && changed_.wait_for(lock, timeout, ended)) return {};
+    if (signalled.ok() && changed_.wait_until(lock, deadline, ended)) return {};
     if (ended()) return {};
   }
   return KillAndWait(container);
@@ -265,9 +293,13 @@ Result<> RuntimeImpl::RemoveLocked(const ContainerPtr& container) {
   TRY(KillAndWait(container));
   Result<std::shared_ptr<ShimLink>> link = LinkOf(record.spec.sandbox_id);
   if (link.ok() && !(*link)->closed()) {
-    // A shim that has gone meanwhile has forgotten everything.
-    Result<Message> told = (*link)->Call(kForgetContainer, ContainerRef{record.spec.id}, kDone);
-    if (!told.ok() && told.error().code() != Code::kUnavailable) return std::move(told).error();
+    // A shim that has gone meanwhile has forgotten everything; one that does not answer will keep
+    // a few bytes, of a container that is dead.
+    Result<Message> told =
+        (*link)->Call(kForgetContainer, ContainerRef{record.spec.id}, kDone, {}, kCourtesyPatience);
+    bool may_remember = told.ok() || told.error().code() == Code::kUnavailable ||
+                        told.error().code() == Code::kUnknownOutcome;
+    if (!may_remember) return std::move(told).error();
   }
   return ReleaseContainer(record);
 }

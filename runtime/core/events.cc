@@ -1,5 +1,7 @@
 // What shims tell: on the thread of ShimLinks, so nothing here blocks.
 
+#include <signal.h>
+
 #include "base/log.h"
 #include "runtime/core/exec.h"
 #include "runtime/core/runtime_impl.h"
@@ -72,16 +74,15 @@ void RuntimeImpl::OnShimEvent(const SandboxPtr& sandbox, const Message& message)
   for (const ExitEvent& event : events) on_exit_(event);
 }
 
-void RuntimeImpl::MarkLost(const std::string& sandbox_id, std::vector<ExitEvent>& events) {
-  for (auto& [id, container] : containers_) {
-    if (container->record.spec.sandbox_id != sandbox_id) continue;
-    if (container->state == ContainerState::kExited) continue;
-    container->state = ContainerState::kExited;
-    container->pid = 0;
-    container->exit =
-        ContainerExit{.status = {.code = 0, .signal = 9}, .finished = Clock::Real().WallNow()};
-    events.push_back({sandbox_id, id, *container->exit});
-  }
+// Killed, and nobody is left to say how it ended.
+void RuntimeImpl::MarkLost(ContainerEntry& container, std::vector<ExitEvent>& events) {
+  if (container.state == ContainerState::kExited) return;
+  container.state = ContainerState::kExited;
+  container.pid = 0;
+  container.exit =
+      ContainerExit{.status = {.code = 0, .signal = 9}, .finished = Clock::Real().WallNow()};
+  const ContainerSpec& spec = container.record.spec;
+  events.push_back({spec.sandbox_id, spec.id, *container.exit});
 }
 
 void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
@@ -104,6 +105,8 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
     CgroupFiles files = cgroups_->Files(path);
     (void)KillCgroup(files.kill, files.members);  // RemoveSandbox tries again
   }
+  // One that lives and has only lost the connection is of no use to anybody any more.
+  if (process) (void)process->Signal(SIGKILL);
   // A child of ours leaves its status; an adopted one does not.
   if (process && process->WaitEnd(std::chrono::milliseconds(1000)).value_or(false)) {
     (void)process->Reap();
@@ -115,7 +118,9 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
     if (!expected) sandbox->state = SandboxState::kStopped;
     sandbox->pause_pid = 0;
     sandbox->link.reset();
-    MarkLost(id, events);
+    for (const auto& [name, container] : containers_) {
+      if (container->record.spec.sandbox_id == id) MarkLost(*container, events);
+    }
     if (ready && !expected) {
       events.push_back(
           {id, "", {.status = {.code = 0, .signal = 9}, .finished = Clock::Real().WallNow()}});

@@ -103,6 +103,7 @@ class RuntimeImpl final : public Runtime {
   bool MakesCgroupParent(const std::string& path) const;
   Result<> RemoveSandboxCgroups(const SandboxRecord& record);
   void VoidSandbox(const SandboxRecord& record);
+  void RemoveUnknown();
 
   // sandboxes.cc
   Result<> StartShim(const SandboxPtr& sandbox);
@@ -119,6 +120,8 @@ class RuntimeImpl final : public Runtime {
   Result<LaunchSpec> MakeLaunchSpec(const ContainerSpec& spec, const std::string& cgroup) const;
   Result<> RemoveLocked(const ContainerPtr& container);
   Result<> KillAndWait(const ContainerPtr& container);
+  Result<> SendSignal(const ContainerPtr& container, int signal_number,
+                      std::chrono::milliseconds patience) const;
   ContainerStatus StatusOf(const ContainerEntry& container) const;  // mutex_ held
   Result<> ReleaseContainer(const ContainerRecord& record);
 
@@ -138,7 +141,7 @@ class RuntimeImpl final : public Runtime {
   void OnShimEvent(const SandboxPtr& sandbox, const Message& message);
   void OnShimClosed(const SandboxPtr& sandbox);
   void ApplyReport(const ContainerReport& report, std::vector<ExitEvent>& events);
-  void MarkLost(const std::string& sandbox_id, std::vector<ExitEvent>& events);
+  static void MarkLost(ContainerEntry& container, std::vector<ExitEvent>& events);
 
   // exec.cc
   void OnExecExited(const ExecExited& event);

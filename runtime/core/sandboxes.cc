@@ -187,6 +187,10 @@ Result<> RuntimeImpl::EndShim(const SandboxPtr& sandbox) {
     process = sandbox->shim;
   }
   if (!link || link->closed()) return {};
+  for (const std::string& id : ContainersOf(sandbox->record.spec.id)) {
+    Result<ContainerPtr> container = NeedContainer(id);
+    if (container.ok()) cgroups_->Thaw((*container)->record.cgroup_path);
+  }
   Result<Message> asked = link->Call(kShutdown, ContainerRef{}, kDone, {},
                                      std::chrono::milliseconds(kShutdownPatience));
   if (process && (!asked.ok() || !process->WaitEnd(kShutdownPatience).value_or(false))) {

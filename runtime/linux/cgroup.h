@@ -57,6 +57,9 @@ class Cgroups {
   virtual CgroupFiles Files(const std::string& path) const = 0;
   virtual Result<CgroupStats> Stats(const std::string& path) const = 0;
   virtual Result<CgroupMetrics> Metrics(const std::string& path) const = 0;
+  // Lets go what version 1's freezer holds of its processes, wherever: frozen, they cannot even be
+  // killed. (Version 2 kills what is frozen.)
+  virtual void Thaw(const std::string& path) { (void)path; }
   // Kills what is in it, waits for its end and removes it with those below. Gone is a success.
   virtual Result<> Remove(const std::string& path) = 0;
   // Removes it where no process is in it; else leaves it. Whether it is gone.

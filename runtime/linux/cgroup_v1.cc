@@ -28,6 +28,15 @@ constexpr WantedController kWantedV1[] = {
 // "No limit" is the largest multiple of the page size.
 constexpr uint64_t kUnlimited = uint64_t{1} << 62;
 
+// Of the text of /proc/PID/cgroup, a line "N:freezer:/path"; empty without one.
+std::string FreezerPath(const std::string& text) {
+  constexpr std::string_view kKey = ":freezer:";
+  size_t at = text.find(kKey);
+  if (at == std::string::npos) return "";
+  at += kKey.size();
+  return text.substr(at, text.find('\n', at) - at);
+}
+
 class CgroupsV1 : public Cgroups {
  public:
   explicit CgroupsV1(CgroupMounts mounts) : mounts_(std::move(mounts)) {
@@ -144,10 +153,27 @@ class CgroupsV1 : public Cgroups {
     return metrics;
   }
 
+  void Thaw(const std::string& path) override {
+    auto freezer = mounts_.controllers.find("freezer");
+    if (freezer == mounts_.controllers.end()) return;
+    Result<std::string> pids = ReadFile(Files(path).members);
+    for (size_t at = 0; pids.ok() && at < pids->size();) {
+      size_t end = std::min(pids->find('\n', at), pids->size());
+      std::string held =
+          FreezerPath(ReadFile("/proc/" + pids->substr(at, end - at) + "/cgroup").value_or(""));
+      at = end + 1;
+      if (held.empty() || held == "/") continue;
+      std::string state = freezer->second + held + "/freezer.state";
+      if (ReadFile(state).value_or("").starts_with("THAWED")) continue;
+      (void)WriteControlFile(state, "THAWED");  // whoever waits for the end sees that it fails
+    }
+  }
+
   Result<> Remove(const std::string& path) override {
     TRY(CheckCgroupPath(path));
     CgroupFiles files = Files(path);
     TRY(KillCgroup(files.kill, files.members));
+    Thaw(path);
     // The unified one first: it can be waited for, and the others are empty when it is.
     if (!mounts_.unified.empty()) TRY(RemoveCgroupDirectory(mounts_.unified + path));
     for (const std::string& mount : hierarchies_) TRY(RemoveCgroupDirectory(mount + path));
