@@ -8,6 +8,16 @@
 #include "cri/runtime_service.h"
 
 namespace skiff::cri {
+namespace {
+
+// What keeps nobody from living without it must not keep the daemon from starting.
+void WarnOf(const Result<>& removed, const char* kind, const std::string& id) {
+  if (removed.ok()) return;
+  log::Warning("cannot remove what no record names; trying again at the next start",
+               {{"kind", kind}, {"name", id}, {"error", removed.error()}});
+}
+
+}  // namespace
 
 Result<> RuntimeService::Recover() {
   TRY(RecoverSandboxes());
@@ -84,12 +94,14 @@ Result<> RuntimeService::RecoverContainers() {
 // Writable layers and shared files that no record names.
 Result<> RuntimeService::DropOrphans() {
   for (const std::string& id : deps_.images->ListSnapshots()) {
-    if (!table_.FindContainer(id).ok()) TRY(deps_.images->DeleteSnapshot(id));
+    if (table_.FindContainer(id).ok()) continue;
+    WarnOf(deps_.images->DeleteSnapshot(id), "snapshot", id);
   }
   const std::string directory = deps_.state_dir + "/sandboxes";
   TRY(MakeDirectories(directory, 0711));
   for (const std::string& id : TRY(ListDirectory(directory))) {
-    if (!table_.FindSandbox(id).ok()) TRY(RemoveTree(directory + "/" + id));
+    if (table_.FindSandbox(id).ok()) continue;
+    WarnOf(RemoveTree(directory + "/" + id), "directory", id);
   }
   return {};
 }

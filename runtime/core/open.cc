@@ -52,8 +52,40 @@ Result<> RuntimeImpl::Start() {
     std::lock_guard lock(mutex_);
     for (const auto& [id, container] : containers_) all.push_back(container);
   }
-  for (const ContainerPtr& container : all) TRY(SettleContainer(container));
+  for (const ContainerPtr& container : all) {
+    Result<> settled = SettleContainer(container);
+    if (!settled.ok()) {
+      log::Warning("what is left of a container cannot be ended; its removal tries again",
+                   {{"container", container->record.spec.id}, {"error", settled.error()}});
+    }
+  }
+  RemoveUnknown();
   return {};
+}
+
+// Cgroups below our own parent and pinned namespaces that no record names: of a state directory
+// that was lost.
+void RuntimeImpl::RemoveUnknown() {
+  auto sweep = [&](const std::string& what, const std::vector<std::string>& names, auto remove) {
+    for (const std::string& name : names) {
+      // A record that cannot be read counts too: its directory is there.
+      if (!CheckId(name).ok() || PathExists(paths_.Sandbox(name))) continue;
+      Result<> removed = remove(name);
+      if (removed.ok()) {
+        log::Info("removed what no record names", {{"kind", what}, {"name", name}});
+      } else {
+        log::Warning("cannot remove what no record names; trying again at the next start",
+                     {{"kind", what}, {"name", name}, {"error", removed.error()}});
+      }
+    }
+  };
+  sweep("cgroup", cgroups_->Children(config_.default_cgroup_parent), [&](const std::string& name) {
+    return cgroups_->Remove(config_.default_cgroup_parent + "/" + name);
+  });
+  sweep("network namespace", ListDirectory(config_.netns_dir).value_or({}),
+        [&](const std::string& name) {
+          return UnpinNetworkNamespace(config_.netns_dir + "/" + name);
+        });
 }
 
 Result<> RuntimeImpl::LockStateDirectory() {
