@@ -170,6 +170,11 @@ Result<> RuntimeService::CreateContainer(const api::CreateContainerRequest& requ
   Observe(**created);
   table_.Add(*created);
   Tell(*created, api::CONTAINER_CREATED_EVENT);
+  if (!table_.FindSandbox(sandbox->id).ok()) {
+    const std::lock_guard operation((*created)->operation);
+    TRY(Discard(*created));
+    return Error(Code::kNotFound, "pod sandbox " + sandbox->id + " was removed meanwhile");
+  }
   response->set_container_id(id);
   return {};
 }

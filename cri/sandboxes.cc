@@ -1,5 +1,5 @@
 // The sandbox half of RuntimeService.
-#include <condition_variable>
+#include <mutex>
 
 #include "base/log.h"
 #include "base/os/files.h"
@@ -11,40 +11,10 @@
 namespace skiff::cri {
 namespace {
 
-// The result of work on another thread; the first one counts.
-template <class T>
-class Pending {
- public:
-  void Set(Result<T> result) {
-    std::lock_guard lock(mutex_);
-    if (result_) return;
-    result_ = std::move(result);
-    changed_.notify_all();
-  }
-  Result<T> Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return result_.has_value(); });
-    return *std::move(result_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<Result<T>> result_;
-};
-
-// Held by the work: work that an executor drops, because it stops, has failed.
-template <class T>
-class Promise {
- public:
-  explicit Promise(std::shared_ptr<Pending<T>> pending) : pending_(std::move(pending)) {}
-  ~Promise() { pending_->Set(Error(Code::kCancelled, "the server stops")); }
-  Promise(const Promise&) = delete;
-  Promise& operator=(const Promise&) = delete;
-  void Set(Result<T> result) { pending_->Set(std::move(result)); }
-
- private:
-  const std::shared_ptr<Pending<T>> pending_;
+// Work that may be done by whoever comes first: another thread, or the one that needs it.
+struct Attaching {
+  std::once_flag once;
+  Result<cni::Attachment> result = Error(Code::kInternal, "not attached");
 };
 
 }  // namespace
@@ -101,19 +71,19 @@ Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
   return write(kLastSandboxFile, hosts);
 }
 
-// Network and processes come up side by side; either's failure is the call's.
+// Network and processes come up side by side; either's failure is the call's. Where no thread is
+// free for the network it comes behind the processes, so that calls never wait for each other.
 Result<> RuntimeService::BringUp(const SandboxPtr& sandbox, const cni::AttachRequest& network) {
-  auto attached = std::make_shared<Pending<cni::Attachment>>();
-  if (sandbox->has_network) {
-    deps_.blocking->Post(
-        [promise = std::make_shared<Promise<cni::Attachment>>(attached), network, this] {
-          promise->Set(deps_.network->Attach(network).With("pod network"));
-        });
-  }
+  auto attaching = std::make_shared<Attaching>();
+  auto attach = [attaching, network, pods = deps_.network] {
+    std::call_once(attaching->once,
+                   [&] { attaching->result = pods->Attach(network).With("pod network"); });
+  };
+  if (sandbox->has_network) deps_.blocking->Post(attach);
   auto started = deps_.runtime->StartSandbox(sandbox->id);
   if (sandbox->has_network) {
-    auto attachment = attached->Wait();
-    if (started.ok()) TRY(std::move(attachment));
+    attach();
+    if (started.ok()) TRY(attaching->result);
   }
   TRY(std::move(started));
   Observe(*sandbox);
@@ -126,7 +96,7 @@ Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
   SandboxPlan plan = TRY(PlanSandbox(request.config(), request.runtime_handler(), id));
   const std::string key = SandboxKey(request.config().metadata());
   if (auto reserved = table_.Reserve(key, id); !reserved.ok()) {
-    // The same request again, whose answer was lost, is answered again.
+    // The same request again, whose answer was lost or whose client gave up, is answered again.
     const auto holder = table_.FindSandbox(table_.Holder(key));
     if (holder.ok() && (*holder)->view().state == runtime::SandboxState::kReady &&
         (*holder)->request.SerializeAsString() == request.SerializeAsString()) {
@@ -229,6 +199,11 @@ Result<> RuntimeService::RemovePodSandbox(const api::RemovePodSandboxRequest& re
   stats_.Forget(sandbox->id);
   // First the table: who lists after the event must not find it.
   table_.RemoveSandbox(sandbox->id);
+  // Those whose creation ended meanwhile; one that ends from now on finds the sandbox gone.
+  for (const ContainerPtr& container : table_.ContainersOf(sandbox->id)) {
+    const std::lock_guard container_operation(container->operation);
+    TRY(Discard(container));
+  }
   Tell(sandbox, api::CONTAINER_DELETED_EVENT);
   return {};
 }

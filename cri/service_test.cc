@@ -6,6 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include <latch>
+#include <set>
+#include <thread>
+
 #include "base/os/files.h"
 #include "cni/fake_network.h"
 #include "cri/image_service.h"
@@ -232,6 +236,32 @@ TEST_F(ServiceTest, ATornNetworkIsToldUntilItIsGone) {
   EXPECT_FALSE(RemoveSandbox(sandbox).ok());
   EXPECT_TRUE(RemoveSandbox(sandbox).ok());
   EXPECT_TRUE(runtime_.Sandboxes().empty());
+}
+
+TEST_F(ServiceTest, TheSameRequestsAtOnceAreOne) {
+  std::vector<std::thread> clients;
+  std::vector<Result<std::string>> answers(8, Error(Code::kInternal, "none"));
+  for (auto& answer : answers) {
+    clients.emplace_back([&] { answer = RunSandbox(SandboxRequest()); });
+  }
+  for (std::thread& client : clients) client.join();
+  for (const auto& answer : answers) EXPECT_EQ(*answer, *answers[0]);
+  EXPECT_EQ(runtime_.Sandboxes().size(), 1U);
+}
+
+TEST_F(ServiceTest, ASandboxNeedsNoSecondThread) {
+  // Both of the pool's threads make sandboxes: the network waits for none but its own.
+  std::vector<std::string> ids(6);
+  std::latch done(static_cast<ptrdiff_t>(ids.size()));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    blocking_.Post([&, i] {
+      ids[i] = RunSandbox(SandboxRequest(static_cast<uint32_t>(i))).value_or("");
+      done.count_down();
+    });
+  }
+  done.wait();
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), ids.size());
+  EXPECT_EQ(network_.attached(), ids.size());
 }
 
 TEST_F(ServiceTest, RestartFindsEverythingAgain) {

@@ -39,10 +39,18 @@ std::string ContainerKey(const std::string& sandbox_id, const api::ContainerMeta
 }
 
 Result<> Table::Reserve(const std::string& key, const std::string& id) {
-  std::lock_guard lock(mutex_);
-  const auto [it, inserted] = names_.emplace(key, id);
-  if (inserted || it->second == id) return {};
-  return Error(Code::kAlreadyExists, "the name " + key + " is taken by " + it->second);
+  std::unique_lock lock(mutex_);
+  auto holder = names_.end();
+  settled_.wait(lock, [&] {
+    holder = names_.find(key);
+    return holder == names_.end() || sandboxes_.contains(holder->second) ||
+           containers_.contains(holder->second);
+  });
+  if (holder != names_.end()) {
+    return Error(Code::kAlreadyExists, "the name " + key + " is taken by " + holder->second);
+  }
+  names_.emplace(key, id);
+  return {};
 }
 
 std::string Table::Holder(const std::string& key) const {
@@ -54,18 +62,21 @@ std::string Table::Holder(const std::string& key) const {
 void Table::Release(const std::string& key) {
   std::lock_guard lock(mutex_);
   names_.erase(key);
+  settled_.notify_all();
 }
 
 void Table::Add(SandboxPtr sandbox) {
   std::lock_guard lock(mutex_);
   names_[SandboxKey(sandbox->request.config().metadata())] = sandbox->id;
   sandboxes_[sandbox->id] = std::move(sandbox);
+  settled_.notify_all();
 }
 
 void Table::Add(ContainerPtr container) {
   std::lock_guard lock(mutex_);
   names_[ContainerKey(container->sandbox_id, container->fixed.metadata())] = container->id;
   containers_[container->id] = std::move(container);
+  settled_.notify_all();
 }
 
 void Table::RemoveSandbox(const std::string& id) {

@@ -6,6 +6,7 @@
 // stay readable after their removal.
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -104,7 +105,9 @@ std::string ContainerKey(const std::string& sandbox_id, const api::ContainerMeta
 
 class Table {
  public:
-  // Takes the name for the id. AlreadyExists, with the holder's id as the message's last word.
+  // Takes the name for the id. Waits for a call that has the name and has not ended, for it runs on
+  // where its client gave up. AlreadyExists, with the holder's id as the message's last word: the
+  // holder is listed then.
   Result<> Reserve(const std::string& key, const std::string& id);
   // The id that has the name, or "".
   std::string Holder(const std::string& key) const;
@@ -126,6 +129,7 @@ class Table {
 
  private:
   mutable std::mutex mutex_;
+  std::condition_variable settled_;  // some name's call has ended
   std::map<std::string, SandboxPtr, std::less<>> sandboxes_;
   std::map<std::string, ContainerPtr, std::less<>> containers_;
   std::map<std::string, std::string> names_;
