@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
+#include <thread>
 
 #include "base/net/rtnl.h"
 #include "base/os/spawn.h"
@@ -38,6 +40,13 @@ runtime::testing::BuiltImage AppImage() {
                                       runtime::testing::Packing::kGzip);
 }
 
+// Of the status's verbose part, which is JSON.
+pid_t PidIn(const std::string& info) {
+  constexpr std::string_view kKey = "\"pid\":";
+  size_t at = info.find(kKey);
+  return at == std::string::npos ? 0 : std::atoi(info.c_str() + at + kKey.size());
+}
+
 }  // namespace
 
 NodeUnderTest::NodeUnderTest(std::string root)
@@ -66,8 +75,8 @@ void NodeUnderTest::Start() {
   Pipe out = MakePipe().value();
   UniqueFd log = OpenFile(root_ + "/server.log", O_WRONLY | O_CREAT | O_APPEND).value();
   SpawnRequest request;
-  request.path = SKIFF_TEST_BINARY_DIR "/skiff-cri-under-test";
-  request.argv = {"skiff-cri-under-test",
+  request.path = std::string(SKIFF_TEST_BINARY_DIR "/") + kProgram;
+  request.argv = {kProgram,
                   "--root",
                   root_,
                   "--binaries",
@@ -113,6 +122,50 @@ void NodeUnderTest::Stop() {
 
 std::string NodeUnderTest::Log() const { return ReadFile(root_ + "/server.log").value_or(""); }
 
+std::string Text(const grpc::Status& status) {
+  if (status.ok()) return "";
+  return std::to_string(status.error_code()) + " " + status.error_message();
+}
+
+void ExpectOk(const grpc::Status& status, std::source_location where) {
+  if (!status.ok()) ADD_FAILURE_AT(where.file_name(), where.line()) << Text(status);
+}
+
+bool Eventually(const std::function<bool()>& condition, std::chrono::milliseconds patience) {
+  auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(2));  // tidy: another process has no event here
+  }
+  return true;
+}
+
+std::string Rules() {
+  SpawnRequest request{.path = "/usr/sbin/iptables-save", .argv = {"iptables-save"}};
+  std::string text = RunProgram(request).value().out;
+  std::string rules;
+  // Comments hold the time, chain heads the counters.
+  for (size_t at = 0; at < text.size();) {
+    size_t end = std::min(text.find('\n', at), text.size());
+    std::string line = text.substr(at, end - at);
+    at = end + 1;
+    if (!line.starts_with('#')) rules += line.substr(0, line.find(" [")) + "\n";
+  }
+  return rules;
+}
+
+LeakScope NodeScope(const NodeUnderTest& node) {
+  LeakScope scope;
+  scope.cgroups = {NodeUnderTest::kCgroup};
+  for (const char* part : {"/cri", "/runtime", "/netns", "/network", "/images"}) {
+    scope.directories.push_back(node.root() + part);
+  }
+  scope.ignored_processes = {std::string(NodeUnderTest::kProgram).substr(0, 15)};  // proc(5): comm
+  scope.descriptors = false;
+  return scope;
+}
+
 api::RunPodSandboxRequest PodClient::SandboxRequest() const {
   api::RunPodSandboxRequest request;
   api::PodSandboxConfig& config = *request.mutable_config();
@@ -121,7 +174,7 @@ api::RunPodSandboxRequest PodClient::SandboxRequest() const {
   config.mutable_metadata()->set_uid("uid-of-" + name_);
   config.mutable_metadata()->set_attempt(sandbox_attempt_);
   config.set_hostname(name_);
-  config.set_log_directory(node_.root() + "/logs/" + name_);
+  config.set_log_directory(node_->root() + "/logs/" + name_);
   if (host_port_ == 0) return request;
   for (api::Protocol protocol : {api::TCP, api::UDP}) {
     api::PortMapping& port = *config.add_port_mappings();
@@ -139,7 +192,7 @@ api::CreateContainerRequest PodClient::ContainerRequest() const {
   api::ContainerConfig& config = *request.mutable_config();
   config.mutable_metadata()->set_name("app");
   config.mutable_metadata()->set_attempt(container_attempt_);
-  config.mutable_image()->set_image(node_.image());
+  config.mutable_image()->set_image(node_->image());
   for (const std::string& word : command_) config.add_command(word);
   config.set_log_path("app.log");
   config.mutable_linux()->mutable_resources()->set_cpu_shares(512);
@@ -149,29 +202,29 @@ api::CreateContainerRequest PodClient::ContainerRequest() const {
 
 grpc::Status PodClient::Pull() {
   api::PullImageRequest request;
-  request.mutable_image()->set_image(node_.image());
+  request.mutable_image()->set_image(node_->image());
   api::PullImageResponse response;
-  return Call(node_.images(), &api::ImageService::Stub::PullImage, request, &response);
+  return Call(node_->images(), &api::ImageService::Stub::PullImage, request, &response);
 }
 
 grpc::Status PodClient::RemoveImage() {
   api::RemoveImageRequest request;
-  request.mutable_image()->set_image(node_.image());
+  request.mutable_image()->set_image(node_->image());
   api::RemoveImageResponse response;
-  return Call(node_.images(), &api::ImageService::Stub::RemoveImage, request, &response);
+  return Call(node_->images(), &api::ImageService::Stub::RemoveImage, request, &response);
 }
 
-grpc::Status PodClient::RunSandbox() {
+grpc::Status PodClient::RunSandbox(std::chrono::milliseconds deadline) {
   api::RunPodSandboxResponse response;
-  grpc::Status status =
-      Call(node_.runtime(), &api::RuntimeService::Stub::RunPodSandbox, SandboxRequest(), &response);
+  grpc::Status status = Call(node_->runtime(), &api::RuntimeService::Stub::RunPodSandbox,
+                             SandboxRequest(), &response, deadline);
   if (status.ok()) sandbox_ = response.pod_sandbox_id();
   return status;
 }
 
 grpc::Status PodClient::CreateContainer() {
   api::CreateContainerResponse response;
-  grpc::Status status = Call(node_.runtime(), &api::RuntimeService::Stub::CreateContainer,
+  grpc::Status status = Call(node_->runtime(), &api::RuntimeService::Stub::CreateContainer,
                              ContainerRequest(), &response);
   if (status.ok()) container_ = response.container_id();
   return status;
@@ -181,7 +234,7 @@ grpc::Status PodClient::StartContainer() {
   api::StartContainerRequest request;
   request.set_container_id(container_);
   api::StartContainerResponse response;
-  return Call(node_.runtime(), &api::RuntimeService::Stub::StartContainer, request, &response);
+  return Call(node_->runtime(), &api::RuntimeService::Stub::StartContainer, request, &response);
 }
 
 grpc::Status PodClient::Exec() {
@@ -191,7 +244,7 @@ grpc::Status PodClient::Exec() {
   request.set_timeout(20);
   api::ExecSyncResponse response;
   grpc::Status status =
-      Call(node_.runtime(), &api::RuntimeService::Stub::ExecSync, request, &response);
+      Call(node_->runtime(), &api::RuntimeService::Stub::ExecSync, request, &response);
   if (status.ok() && (response.exit_code() != 0 || response.stdout() != "of the image\n")) {
     return {grpc::StatusCode::DATA_LOSS, "exit code " + std::to_string(response.exit_code()) +
                                              ": " + response.stdout() + response.stderr()};
@@ -204,49 +257,49 @@ grpc::Status PodClient::StopContainer(int64_t timeout_seconds) {
   request.set_container_id(container_);
   request.set_timeout(timeout_seconds);
   api::StopContainerResponse response;
-  return Call(node_.runtime(), &api::RuntimeService::Stub::StopContainer, request, &response);
+  return Call(node_->runtime(), &api::RuntimeService::Stub::StopContainer, request, &response);
 }
 
 grpc::Status PodClient::RemoveContainer() {
   api::RemoveContainerRequest request;
   request.set_container_id(container_);
   api::RemoveContainerResponse response;
-  return Call(node_.runtime(), &api::RuntimeService::Stub::RemoveContainer, request, &response);
+  return Call(node_->runtime(), &api::RuntimeService::Stub::RemoveContainer, request, &response);
 }
 
 grpc::Status PodClient::StopSandbox() {
   api::StopPodSandboxRequest request;
   request.set_pod_sandbox_id(sandbox_);
   api::StopPodSandboxResponse response;
-  return Call(node_.runtime(), &api::RuntimeService::Stub::StopPodSandbox, request, &response);
+  return Call(node_->runtime(), &api::RuntimeService::Stub::StopPodSandbox, request, &response);
 }
 
 grpc::Status PodClient::RemoveSandbox() {
   api::RemovePodSandboxRequest request;
   request.set_pod_sandbox_id(sandbox_);
   api::RemovePodSandboxResponse response;
-  return Call(node_.runtime(), &api::RuntimeService::Stub::RemovePodSandbox, request, &response);
+  return Call(node_->runtime(), &api::RuntimeService::Stub::RemovePodSandbox, request, &response);
 }
 
 std::vector<api::PodSandbox> PodClient::Sandboxes() {
   api::ListPodSandboxResponse response;
-  (void)Call(node_.runtime(), &api::RuntimeService::Stub::ListPodSandbox,
+  (void)Call(node_->runtime(), &api::RuntimeService::Stub::ListPodSandbox,
              api::ListPodSandboxRequest(), &response);
   return {response.items().begin(), response.items().end()};
 }
 
 std::vector<api::Container> PodClient::Containers() {
   api::ListContainersResponse response;
-  (void)Call(node_.runtime(), &api::RuntimeService::Stub::ListContainers,
+  (void)Call(node_->runtime(), &api::RuntimeService::Stub::ListContainers,
              api::ListContainersRequest(), &response);
   return {response.containers().begin(), response.containers().end()};
 }
 
 bool PodClient::HasImage() {
   api::ImageStatusRequest request;
-  request.mutable_image()->set_image(node_.image());
+  request.mutable_image()->set_image(node_->image());
   api::ImageStatusResponse response;
-  (void)Call(node_.images(), &api::ImageService::Stub::ImageStatus, request, &response);
+  (void)Call(node_->images(), &api::ImageService::Stub::ImageStatus, request, &response);
   return response.has_image();
 }
 
@@ -254,8 +307,32 @@ std::string PodClient::Address() {
   api::PodSandboxStatusRequest request;
   request.set_pod_sandbox_id(sandbox_);
   api::PodSandboxStatusResponse response;
-  (void)Call(node_.runtime(), &api::RuntimeService::Stub::PodSandboxStatus, request, &response);
+  (void)Call(node_->runtime(), &api::RuntimeService::Stub::PodSandboxStatus, request, &response);
   return response.status().network().ip();
+}
+
+pid_t PodClient::PausePid() {
+  api::PodSandboxStatusRequest request;
+  request.set_pod_sandbox_id(sandbox_);
+  request.set_verbose(true);
+  api::PodSandboxStatusResponse response;
+  (void)Call(node_->runtime(), &api::RuntimeService::Stub::PodSandboxStatus, request, &response);
+  return PidIn(response.info().count("info") > 0 ? response.info().at("info") : "");
+}
+
+pid_t PodClient::ContainerPid() {
+  api::ContainerStatusRequest request;
+  request.set_container_id(container_);
+  request.set_verbose(true);
+  api::ContainerStatusResponse response;
+  (void)Call(node_->runtime(), &api::RuntimeService::Stub::ContainerStatus, request, &response);
+  return PidIn(response.info().count("info") > 0 ? response.info().at("info") : "");
+}
+
+grpc::Status PodClient::Stats() {
+  api::ListContainerStatsResponse response;
+  return Call(node_->runtime(), &api::RuntimeService::Stub::ListContainerStats,
+              api::ListContainerStatsRequest(), &response);
 }
 
 bool PodClient::SandboxIsReady() {

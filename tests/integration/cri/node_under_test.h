@@ -10,8 +10,10 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,7 @@
 #include "base/os/pidref.h"
 #include "runtime/image/testing/fake_registry.h"
 #include "tests/support/failpoints.h"
+#include "tests/support/leak_check.h"
 
 namespace skiff::test {
 
@@ -48,6 +51,7 @@ class NodeUnderTest {
   std::string Log() const;
 
   static constexpr const char* kCgroup = "/skiff-cri-loops";
+  static constexpr const char* kProgram = "skiff-cri-under-test";
 
  private:
   void Connect();
@@ -62,12 +66,25 @@ class NodeUnderTest {
   std::unique_ptr<api::ImageService::Stub> images_;
 };
 
+// Empty: it succeeded.
+std::string Text(const grpc::Status& status);
+// A failed test with the line of the caller where the call failed.
+void ExpectOk(const grpc::Status& status,
+              std::source_location where = std::source_location::current());
+// Until the condition holds; false where it does not in time.
+bool Eventually(const std::function<bool()>& condition,
+                std::chrono::milliseconds patience = std::chrono::seconds(10));
+// iptables-save, without what differs from call to call.
+std::string Rules();
+// What a node must not leave behind: all but connections and the server itself.
+LeakScope NodeScope(const NodeUnderTest& node);
+
 // A unary call with a deadline, the answer thrown away or kept.
 template <class Stub, class Request, class Response>
 grpc::Status Call(Stub& stub,
                   grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                   const Request& request, Response* response,
-                  std::chrono::seconds deadline = std::chrono::seconds(60)) {
+                  std::chrono::milliseconds deadline = std::chrono::seconds(60)) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + deadline);
   return (stub.*method)(&context, request, response);
@@ -77,11 +94,12 @@ grpc::Status Call(Stub& stub,
 // answers; a request is the same however often it is sent.
 class PodClient {
  public:
-  explicit PodClient(NodeUnderTest& node, std::string name = "pod") : node_(node), name_(name) {}
+  explicit PodClient(NodeUnderTest& node, std::string name = "pod")
+      : node_(&node), name_(std::move(name)) {}
 
   grpc::Status Pull();
   grpc::Status RemoveImage();
-  grpc::Status RunSandbox();
+  grpc::Status RunSandbox(std::chrono::milliseconds deadline = std::chrono::seconds(60));
   grpc::Status CreateContainer();
   grpc::Status StartContainer();
   grpc::Status Exec();
@@ -100,10 +118,19 @@ class PodClient {
   bool SandboxIsReady();
   api::ContainerState ContainerState();
 
+  // Of pause, and of the container's first process; 0: none.
+  pid_t PausePid();
+  pid_t ContainerPid();
+  grpc::Status Stats();  // of all containers
+
   // The next requests are of another attempt, as kubelet's are after the loss of a pod.
   void NextSandboxAttempt() { ++sandbox_attempt_; }
   void NextContainerAttempt() { ++container_attempt_; }
-  void Forget() { sandbox_.clear(), container_.clear(); }
+  void Forget() { Adopt("", ""); }
+  void Adopt(std::string sandbox, std::string container) {
+    sandbox_ = std::move(sandbox);
+    container_ = std::move(container);
+  }
   void set_command(std::vector<std::string> command) { command_ = std::move(command); }
   void set_host_port(int port) { host_port_ = port; }
   const std::string& sandbox() const { return sandbox_; }
@@ -111,8 +138,8 @@ class PodClient {
   const std::string& name() const { return name_; }
 
  private:
-  NodeUnderTest& node_;
-  const std::string name_;
+  NodeUnderTest* node_;
+  std::string name_;
   std::string sandbox_, container_;
   uint32_t sandbox_attempt_ = 0, container_attempt_ = 0;
   int host_port_ = 0;

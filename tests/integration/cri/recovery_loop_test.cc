@@ -16,16 +16,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <set>
-#include <source_location>
-#include <thread>
+#include <sstream>
 
 #include "base/net/rtnl.h"
-#include "base/os/spawn.h"
-#include "tests/support/leak_check.h"
 
 namespace skiff::test {
 namespace {
@@ -34,7 +30,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::IsEmpty;
 
-constexpr const char* kDaemon = "skiff-cri-under-test";
+constexpr const char* kDaemon = NodeUnderTest::kProgram;
 constexpr const char* kShim = "skiff-shim";
 constexpr const char* kInit = "skiff-init";
 
@@ -75,40 +71,6 @@ const Operation kOperations[] = {
      [](PodClient& pod) { return pod.RemoveSandbox(); }, Progress::kNothing, true},
 };
 
-// Empty: it succeeded.
-std::string Text(const grpc::Status& status) {
-  if (status.ok()) return "";
-  return std::to_string(status.error_code()) + " " + status.error_message();
-}
-
-void ExpectOk(const grpc::Status& status,
-              std::source_location where = std::source_location::current()) {
-  if (!status.ok()) ADD_FAILURE_AT(where.file_name(), where.line()) << Text(status);
-}
-
-bool Eventually(const std::function<bool()>& condition, milliseconds patience = seconds(10)) {
-  auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(milliseconds(2));  // tidy: another process has no event here
-  }
-  return true;
-}
-
-std::string Rules() {
-  SpawnRequest request{.path = "/usr/sbin/iptables-save", .argv = {"iptables-save"}};
-  std::string text = RunProgram(request).value().out;
-  std::string rules;
-  // Comments hold the time, chain heads the counters.
-  for (size_t at = 0; at < text.size();) {
-    size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    at = end + 1;
-    if (!line.starts_with('#')) rules += line.substr(0, line.find(" [")) + "\n";
-  }
-  return rules;
-}
-
 class RecoveryLoop : public ::testing::TestWithParam<Operation> {
  protected:
   void SetUp() override {
@@ -126,25 +88,12 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
   }
 
   void TakeBaseline() {
-    leaks_ = std::make_unique<LeakCheck>(
-        LeakScope{.cgroups = {NodeUnderTest::kCgroup},
-                  .directories = {node_->root() + "/cri", node_->root() + "/runtime",
-                                  node_->root() + "/netns", node_->root() + "/network",
-                                  node_->root() + "/images"},
-                  .ignored_processes = {std::string(kDaemon).substr(0, 15)},
-                  .descriptors = false});
+    leaks_ = std::make_unique<LeakCheck>(NodeScope(*node_));
     rules_ = Rules();
     descriptors_ = ServerDescriptors();
   }
 
-  void TearDown() override {
-    // What was reached, for the list of failpoints.
-    if (const char* path = std::getenv("SKIFF_REACHED"); path != nullptr) {
-      std::ofstream file(path, std::ios::app);
-      for (const std::string& name : reached_) file << name << "\n";
-    }
-    node_.reset();
-  }
+  void TearDown() override { node_.reset(); }
 
   // Rules are written by programs, so only where they are at stake.
   bool HasHostPorts() const { return std::string_view(GetParam().name).ends_with("PodSandbox"); }
@@ -160,6 +109,15 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
       if (target != "socket") names.insert(target);
     }
     return names;
+  }
+
+  // Every point that is listed, and tidy sees to it that every point is, has been tried.
+  static void TearDownTestSuite() {
+    if (surveyed_.size() < std::size(kOperations)) return;  // somebody chose tests
+    std::istringstream list(ReadFile(SKIFF_TEST_SOURCE_DIR "/failpoints.txt").value());
+    for (std::string point; std::getline(list, point);) {
+      EXPECT_TRUE(reached_.contains(point)) << "no operation reaches \"" << point << "\"";
+    }
   }
 
   void BringTo(Progress progress) {
@@ -208,7 +166,9 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
     auto netns = net::Netns::Open(node_->root() + "/netns/" + pod_->sandbox());
     ASSERT_TRUE(netns.ok()) << netns.error().ToString();
     bool has = false;
-    for (const auto& held : net::Rtnl::OpenIn(*netns)->ListAddresses(net::IpFamily::kV4).value()) {
+    const std::vector<net::LinkAddress> addresses =
+        net::Rtnl::OpenIn(*netns)->ListAddresses(net::IpFamily::kV4).value();
+    for (const net::LinkAddress& held : addresses) {
       has = has || held.address.ToString() == address;
     }
     EXPECT_TRUE(has) << address << " is not in the pod";
@@ -242,6 +202,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
     node_->failpoints().Off();
     Verify(operation);
     Finish(operation);
+    surveyed_.insert(operation.name);
     for (const FailpointVisit& visit : visits) reached_.insert(visit.point);
     return IsLong() ? visits : Sample(visits);
   }
@@ -353,7 +314,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
   std::unique_ptr<LeakCheck> leaks_;
   std::string rules_;
   std::multiset<std::string> descriptors_;
-  std::set<std::string> reached_;
+  static inline std::set<std::string> surveyed_, reached_;
   size_t fired_ = 0;
 };
 
