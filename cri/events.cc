@@ -1,5 +1,7 @@
 #include "cri/events.h"
 
+#include <algorithm>
+
 namespace skiff::cri {
 
 class EventLog::LogFollower : public Follower {
@@ -13,7 +15,7 @@ class EventLog::LogFollower : public Follower {
   ~LogFollower() override {
     std::lock_guard lock(log_.mutex_);
     log_.followers_.erase(id_);
-    while (log_.followers_.empty() && !log_.events_.empty()) log_.DropOldest();
+    log_.DropRead();
   }
 
   Result<Event> Next() override {
@@ -25,7 +27,9 @@ class EventLog::LogFollower : public Follower {
       waiting_ = true;
       return Event();
     }
-    return log_.events_[next_++ - log_.first_];
+    Event event = log_.events_[next_++ - log_.first_];
+    log_.DropRead();
+    return event;
   }
 
   // With the log's lock held.
@@ -34,6 +38,8 @@ class EventLog::LogFollower : public Follower {
     waiting_ = false;
     wake_();
   }
+  // The number of the event that comes next; with the log's lock held.
+  uint64_t next() const { return next_; }
 
  private:
   EventLog& log_;
@@ -65,6 +71,16 @@ void EventLog::DropOldest() {
   bytes_ -= events_.front()->ByteSizeLong();
   events_.pop_front();
   ++first_;
+}
+
+// With the lock held.
+void EventLog::DropRead() {
+  uint64_t wanted = first_ + events_.size();
+  for (const auto& [id, follower] : followers_) {
+    // One that has missed events wants none any more.
+    if (follower->next() >= first_) wanted = std::min(wanted, follower->next());
+  }
+  while (first_ < wanted) DropOldest();
 }
 
 std::unique_ptr<EventLog::Follower> EventLog::Follow(std::function<void()> wake) {

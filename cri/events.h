@@ -1,7 +1,7 @@
 // EventLog: what happened to containers and sandboxes, as one ordered log that any number of
 // clients follow (GetContainerEvents).
 //
-// The last events are kept, up to a number and a sum of bytes, while somebody follows. A client
+// Events are kept until every follower has had them, up to a number and a sum of bytes. A client
 // that falls behind further than that is told so and ends, since a gap must never pass in silence:
 // it lists anew and follows again. So no client, however slow, costs more than the log. Events are
 // numbered in the order of appending. Thread-safe.
@@ -50,6 +50,7 @@ class EventLog {
  private:
   class LogFollower;
   void DropOldest();
+  void DropRead();
 
   const Bounds bounds_;
   mutable std::mutex mutex_;  // guards all below

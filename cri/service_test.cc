@@ -443,6 +443,23 @@ TEST(EventLog, KeepsNothingForNobody) {
   EXPECT_EQ((*next->Next())->container_id(), "2");
 }
 
+TEST(EventLogTest, KeepsWhatSomeFollowerHasNotHad) {
+  EventLog log;
+  auto quick = log.Follow([] {});
+  auto slow = log.Follow([] {});
+  EXPECT_EQ(*quick->Next(), nullptr);
+  log.Append({});
+  log.Append({});
+  std::weak_ptr<const api::ContainerEventResponse> first = *quick->Next();
+  EXPECT_FALSE(first.expired());
+  EXPECT_EQ(*slow->Next(), first.lock());
+  EXPECT_TRUE(first.expired());
+  std::weak_ptr<const api::ContainerEventResponse> second = *quick->Next();
+  EXPECT_FALSE(second.expired());
+  slow.reset();
+  EXPECT_TRUE(second.expired());
+}
+
 TEST_F(ServiceTest, ImageCalls) {
   const std::string id = Pull();
   api::ImageStatusRequest request;
