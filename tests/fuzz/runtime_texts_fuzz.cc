@@ -1,10 +1,11 @@
 // Texts that the runtime reads from images and users: passwd and group files, seccomp profiles,
-// mountinfo.
+// mountinfo, and the logs of OCI runtimes.
 #include <cstdint>
 
 #include "runtime/init/user.h"
 #include "runtime/linux/mountinfo.h"
 #include "runtime/linux/seccomp.h"
+#include "runtime/oci/log.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace skiff::runtime;
@@ -13,6 +14,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   (void)FindUser({.user = "root:root"}, text, text);
   (void)CheckPropagationIn(text, "/a/b", MountPropagation::kSlave);
   auto profile = ParseSeccompProfile(text, 0);
-  if (profile.ok()) (void)CompileSeccompFilter(*profile);
+  if (profile.ok()) {
+    (void)CompileSeccompFilter(*profile);
+    CHECK(ParseSeccompProfile(RenderSeccompProfile(*profile), 0).ok());
+  }
+  (void)LastLogMessage(text);
   return 0;
 }

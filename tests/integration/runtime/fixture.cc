@@ -9,6 +9,8 @@
 #include <csignal>
 #include <thread>
 
+#include "tests/support/needs.h"
+
 namespace skiff::runtime {
 namespace {
 
@@ -106,6 +108,10 @@ void RuntimeTest::SetUp() {
   if (!handler_.empty()) {
     config_.oci_handlers = {{.name = handler_, .path = "/usr/bin/" + handler_}};
     if (handler_ == "runc") config_.oci_handlers[0].path = "/usr/sbin/runc";
+    if (const std::string& path = config_.oci_handlers[0].path; !PathExists(path)) {
+      ASSERT_FALSE(test::NeedsAreStrict()) << "needs " << path;
+      GTEST_SKIP() << "needs " << path;
+    }
   }
   Open();
   if (HasFatalFailure()) return;
@@ -115,6 +121,7 @@ void RuntimeTest::SetUp() {
 }
 
 void RuntimeTest::TearDown() {
+  if (IsSkipped() && !leaks_) return;  // nothing was set up
   if (!runtime_) Open();
   if (!runtime_) return;
   for (const std::string& id : pods_) {
