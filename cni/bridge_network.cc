@@ -80,7 +80,9 @@ class BridgeNetwork::Impl {
         iptables_(iptables),
         conntrack_(conntrack),
         leases_(std::move(leases)),
-        link_removal_(config_.deadline) {}
+        link_removal_(config_.deadline) {
+    for (const std::string& sandbox_id : leases_->RetiredBefore()) RemoveLink(sandbox_id);
+  }
 
   Result<Attachment> Attach(const AttachRequest& request);
   Result<> Detach(const std::string& sandbox_id);
@@ -90,6 +92,7 @@ class BridgeNetwork::Impl {
                        const std::vector<net::IpPrefix>& cluster_cidrs);
   Result<> Reconcile();
   Result<> RemoveAll();
+  Result<> FinishRemovals() { return link_removal_.Flush(); }
   const LeaseTable& leases() const { return *leases_; }
   bool Ready() const { return Settings().mtu != 0; }
 
@@ -116,6 +119,8 @@ class BridgeNetwork::Impl {
   Result<Lease> MakeLease(const AttachRequest& request, const NodeSettings& settings);
   Result<> Connect(const Lease& lease, const net::Netns& netns, const NodeSettings& settings);
   Result<> Disconnect(const Lease& lease);
+  Result<> CutOff(const std::string& host_interface);
+  void RemoveLink(const std::string& sandbox_id);
   Result<int> BridgeIndex(net::Rtnl& rtnl, const NodeSettings& settings);
   Result<> EnsureNode(const NodeSettings& settings);
   Result<> EnsureRules(const NodeSettings& settings);
@@ -210,10 +215,13 @@ Result<Attachment> BridgeNetwork::Impl::Attach(const AttachRequest& request) {
     }
     TRY(Disconnect(*lease));
   }
+  // Of an earlier attachment: its name is needed again.
+  if (link_removal_.Has(HostInterfaceOf(request.sandbox_id))) TRY(link_removal_.Flush());
   Lease lease = TRY(MakeLease(request, settings));
   Result<> connected = Connect(lease, netns, settings);
   if (!connected.ok()) {
     Result<> undone = Disconnect(lease);
+    if (undone.ok()) undone = link_removal_.Flush();
     // The lease stays where undoing fails too: Detach or Recover finishes it.
     std::string context = "attach sandbox " + request.sandbox_id;
     if (!undone.ok()) context += " (and undoing it failed: " + undone.error().message() + ")";
@@ -222,14 +230,34 @@ Result<Attachment> BridgeNetwork::Impl::Attach(const AttachRequest& request) {
   return lease.attachment;
 }
 
-// Idempotent; the lease goes last.
+// From here on nothing reaches the pod, and nothing comes from it.
+Result<> BridgeNetwork::Impl::CutOff(const std::string& host_interface) {
+  net::Rtnl node = TRY(net::Rtnl::Open(config_.deadline));
+  auto index = node.LinkIndex(host_interface);
+  if (!index.ok() && index.error().code() == Code::kNotFound) return {};
+  TRY(std::move(index));
+  if (node.Apply(net::rtnl::DisablePort(*index)).ok()) return {};
+  // Gone meanwhile, or off the bridge.
+  return node.DeleteLinkIfPresent(host_interface);
+}
+
+void BridgeNetwork::Impl::RemoveLink(const std::string& sandbox_id) {
+  link_removal_.Remove(HostInterfaceOf(sandbox_id), [this, sandbox_id] {
+    // Read again at the next start where it cannot be removed: the link is looked for in vain then.
+    (void)leases_->Forget(sandbox_id);
+  });
+}
+
+// Idempotent. The address is free when it returns; the interface goes soon.
 Result<> BridgeNetwork::Impl::Disconnect(const Lease& lease) {
-  TRY(link_removal_.Remove(lease.attachment.host_interface));
+  TRY(CutOff(lease.attachment.host_interface));
   if (!lease.ports.empty()) {
     TRY(WriteHostPorts(Settings(), lease, &lease));
     TRY(FlushStaleFlows(lease, /*attached=*/false));
   }
-  return leases_->Release(lease.sandbox_id);
+  TRY(leases_->Retire(lease.sandbox_id));
+  RemoveLink(lease.sandbox_id);
+  return {};
 }
 
 Result<> BridgeNetwork::Impl::Detach(const std::string& sandbox_id) {
@@ -362,6 +390,7 @@ Result<> BridgeNetwork::Impl::Recover(const std::vector<std::string>& live) {
     if (first.ok() && !detached.ok()) first = std::move(detached);
   }
   TRY(std::move(first));
+  TRY(link_removal_.Flush());
   TRY(RemoveStrayLinks());
   const NodeSettings settings = Settings();
   return settings.mtu == 0 ? Result<>() : EnsureNode(settings);
@@ -394,6 +423,7 @@ Result<> BridgeNetwork::Impl::RemoveAll() {
   if (!leases_->All().empty()) {
     return Error(Code::kFailedPrecondition, "sandboxes are attached to the pod network");
   }
+  TRY(link_removal_.Flush());
   std::lock_guard lock(node_mutex_);
   auto ours = [](std::string_view chain) { return chain.starts_with("SKIFF-"); };
   for (net::IpFamily family : net::kIpFamilies) {
@@ -455,5 +485,7 @@ std::string BridgeNetwork::Unready() const {
 }
 
 Result<> BridgeNetwork::RemoveAll() { return impl_->RemoveAll(); }
+
+Result<> BridgeNetwork::FinishRemovals() { return impl_->FinishRemovals(); }
 
 }  // namespace skiff::cni

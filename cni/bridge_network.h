@@ -59,6 +59,10 @@ class BridgeNetwork : public PodNetwork {
   // are attached.
   Result<> RemoveAll();
 
+  // The interface of a detached sandbox is cut off at once and deleted some time later, mostly by
+  // the kernel, with the sandbox's namespace. This deletes now what is left.
+  Result<> FinishRemovals();
+
  private:
   class Impl;
   explicit BridgeNetwork(std::unique_ptr<Impl> impl);

@@ -1,6 +1,8 @@
 #include "cni/leases.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "base/net/short_hash.h"
@@ -13,6 +15,7 @@ using nlohmann::json;
 
 constexpr int kVersion = 1;
 constexpr std::string_view kSuffix = ".json";
+constexpr std::string_view kRetiredSuffix = ".retired";
 
 Result<net::IpAddress> AddressField(const json& object, const char* key) {
   return net::IpAddress::Parse(object.at(key).get<std::string>());
@@ -157,6 +160,10 @@ Result<std::unique_ptr<LeaseTable>> LeaseTable::Open(const std::string& state_di
   for (const std::string& name : TRY(ListDirectory(table->directory_))) {
     // Others are temporary files of a write that did not finish: their lease was never used.
     std::string path = table->directory_ + "/" + name;
+    if (name.ends_with(kRetiredSuffix)) {
+      table->retired_before_.push_back(name.substr(0, name.size() - kRetiredSuffix.size()));
+      continue;
+    }
     if (!name.ends_with(kSuffix)) {
       TRY(RemoveFile(path));
       continue;
@@ -176,6 +183,10 @@ Result<std::unique_ptr<LeaseTable>> LeaseTable::Open(const std::string& state_di
 
 std::string LeaseTable::FileOf(const std::string& sandbox_id) const {
   return directory_ + "/" + sandbox_id + std::string(kSuffix);
+}
+
+std::string LeaseTable::RetiredFileOf(const std::string& sandbox_id) const {
+  return directory_ + "/" + sandbox_id + std::string(kRetiredSuffix);
 }
 
 const Lease* LeaseTable::Holder(const net::IpAddress& address) const {
@@ -259,16 +270,23 @@ Result<Lease> LeaseTable::Acquire(Lease draft, const std::vector<net::IpAddress>
   return draft;
 }
 
-Result<> LeaseTable::Release(const std::string& sandbox_id) {
+Result<> LeaseTable::Retire(const std::string& sandbox_id) {
   std::lock_guard lock(mutex_);
   auto found = leases_.find(sandbox_id);
   if (found == leases_.end()) return {};
-  TRY(RemoveFile(FileOf(sandbox_id)));
+  const std::string file = FileOf(sandbox_id);
+  if (::rename(file.c_str(), RetiredFileOf(sandbox_id).c_str()) != 0) {
+    return Error::Sys(errno, "rename", file);
+  }
   for (const PodAddress& address : found->second.attachment.addresses) {
     holders_.erase(address.address);
   }
   leases_.erase(found);
   return {};
+}
+
+Result<> LeaseTable::Forget(const std::string& sandbox_id) {
+  return RemoveFile(RetiredFileOf(sandbox_id));
 }
 
 std::optional<Lease> LeaseTable::Find(const std::string& sandbox_id) const {

@@ -52,21 +52,28 @@ class LeaseTable {
   //   InvalidArgument    a requested address is outside the CIDRs or reserved
   Result<Lease> Acquire(Lease draft, const std::vector<net::IpAddress>& requested,
                         const std::vector<net::IpPrefix>& cidrs);
-  // Frees the lease; one that is not there is a success.
-  Result<> Release(const std::string& sandbox_id);
+  // Frees addresses and ports of the lease; one that is not there is a success. That its interface
+  // may be left stays written down until Forget, through restarts.
+  Result<> Retire(const std::string& sandbox_id);
+  // The interface of a retired lease is gone.
+  Result<> Forget(const std::string& sandbox_id);
 
   std::optional<Lease> Find(const std::string& sandbox_id) const;
   std::vector<Lease> All() const;
+  // Sandbox ids of the leases that were retired, and not forgotten, when the table was opened.
+  const std::vector<std::string>& RetiredBefore() const { return retired_before_; }
 
  private:
   LeaseTable(std::string directory) : directory_(std::move(directory)) {}
   std::string FileOf(const std::string& sandbox_id) const;
+  std::string RetiredFileOf(const std::string& sandbox_id) const;
   Result<> CheckPorts(const Lease& draft) const;
   Result<net::IpAddress> Pick(const net::IpPrefix& cidr,
                               const std::vector<net::IpAddress>& requested);
   const Lease* Holder(const net::IpAddress& address) const;
 
   const std::string directory_;
+  std::vector<std::string> retired_before_;
   mutable std::mutex mutex_;
   std::map<std::string, Lease> leases_;
   std::map<net::IpAddress, std::string> holders_;  // address -> sandbox id

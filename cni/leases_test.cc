@@ -48,15 +48,28 @@ TEST_F(LeasesTest, GivesEachSandboxItsOwnAddressUntilNoneIsLeft) {
   EXPECT_EQ(given, (std::set<std::string>{"10.244.7.2", "10.244.7.3", "10.244.7.4", "10.244.7.5",
                                           "10.244.7.6"}));
   EXPECT_EQ(Acquire(*table, "s9"), "ResourceExhausted");
-  ASSERT_TRUE(table->Release("s3").ok());
+  ASSERT_TRUE(table->Retire("s3").ok());
   EXPECT_EQ(Acquire(*table, "s9"), "10.244.7.5");
 }
 
 TEST_F(LeasesTest, DoesNotGiveAFreedAddressAtOnce) {
   auto table = Open();
   EXPECT_EQ(Acquire(*table, "a"), "10.244.7.2");
-  ASSERT_TRUE(table->Release("a").ok());
+  ASSERT_TRUE(table->Retire("a").ok());
   EXPECT_EQ(Acquire(*table, "b"), "10.244.7.3");
+}
+
+TEST_F(LeasesTest, ARetiredLeaseIsRememberedUntilForgotten) {
+  auto table = Open();
+  EXPECT_EQ(Acquire(*table, "a"), "10.244.7.2");
+  ASSERT_TRUE(table->Retire("a").ok());
+  EXPECT_EQ(table->Find("a"), std::nullopt);
+  EXPECT_EQ(Acquire(*table, "b", {Address("10.244.7.2")}), "10.244.7.2") << "it is free";
+  auto again = Open();
+  EXPECT_EQ(again->RetiredBefore(), std::vector<std::string>{"a"});
+  EXPECT_EQ(again->All().size(), 1u);
+  ASSERT_TRUE(again->Forget("a").ok());
+  EXPECT_TRUE(Open()->RetiredBefore().empty());
 }
 
 TEST_F(LeasesTest, BothFamilies) {

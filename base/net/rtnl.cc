@@ -80,6 +80,12 @@ ifinfomsg LinkHeader(int index, unsigned flags = 0, unsigned change = 0) {
   return {.ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = flags, .ifi_change = change};
 }
 
+NetlinkMessage PortMessage(int index, const char* what) {
+  ifinfomsg header = LinkHeader(index);
+  header.ifi_family = AF_BRIDGE;
+  return NetlinkMessage(RTM_SETLINK, 0, header, what + IndexText(index));
+}
+
 rtmsg RouteHeader(const Route& route) {
   rtmsg header{};
   header.rtm_family = FamilyNumber(route.destination.family());
@@ -212,10 +218,17 @@ NetlinkMessage SetMaster(int index, int master) {
 }
 
 NetlinkMessage SetHairpin(int index, bool on) {
-  ifinfomsg header = LinkHeader(index);
-  header.ifi_family = AF_BRIDGE;
-  NetlinkMessage message(RTM_SETLINK, 0, header, "set hairpin mode of " + IndexText(index));
+  NetlinkMessage message = PortMessage(index, "set hairpin mode of ");
   message.Nest(IFLA_PROTINFO, [on](NetlinkMessage& m) { m.PutU8(IFLA_BRPORT_MODE, on ? 1 : 0); });
+  return message;
+}
+
+NetlinkMessage DisablePort(int index) {
+  NetlinkMessage message = PortMessage(index, "disable the port of ");
+  message.Nest(IFLA_PROTINFO, [](NetlinkMessage& m) {
+    m.PutU8(IFLA_BRPORT_STATE, BR_STATE_DISABLED);
+    m.Put(IFLA_BRPORT_FLUSH, nullptr, 0);
+  });
   return message;
 }
 

@@ -84,6 +84,8 @@ NetlinkMessage SetMtu(int index, uint32_t mtu);
 NetlinkMessage SetMaster(int index, int master);
 // Whether a bridge port may send a frame back where it came from.
 NetlinkMessage SetHairpin(int index, bool on);
+// Nothing passes a bridge port any more, and the bridge forgets what it learned there.
+NetlinkMessage DisablePort(int index);
 // Without duplicate address detection and without the kernel's own prefix route.
 NetlinkMessage AddAddress(int link, const IpAddress& address, int prefix_length);
 NetlinkMessage DeleteAddress(const LinkAddress& address);

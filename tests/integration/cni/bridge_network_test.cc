@@ -277,6 +277,32 @@ TEST_F(BridgeNetworkTest, AttachAndDetachAreIdempotent) {
   EXPECT_EQ(Links(), links_before_);
 }
 
+TEST_F(BridgeNetworkTest, ADetachedPodIsCutOffAtOnceThoughItsInterfaceGoesLater) {
+  Pod a = Attach("a"), b = Attach("b");
+  EchoServer server(a.netns->netns(), Transport::kUdp, kAny4, 80, "a");
+  EXPECT_EQ(AskFrom(*b.netns, Transport::kUdp, a.v4(), 80).server, "a");
+  Detach("a");
+  EXPECT_NE(AskFrom(*b.netns, Transport::kUdp, a.v4(), 80).server, "a");
+  EXPECT_NE(AskFrom(*node_, Transport::kUdp, a.v4(), 80).server, "a");
+  // In the namespace it was in, too: the name must be free.
+  node_->Run([&] { EXPECT_TRUE(network_->Attach(RequestFor(a)).ok()); });
+  Detach("a");
+  node_->Run([&] { EXPECT_TRUE(network_->FinishRemovals().ok()); });
+  EXPECT_THAT(Links(), Not(HasSubstr(a.attachment.host_interface)));
+  EXPECT_THAT(Links(), HasSubstr(b.attachment.host_interface));
+  EXPECT_EQ(ListDirectory(state_.path() + "/leases/boot-1")->size(), 1u);
+}
+
+TEST_F(BridgeNetworkTest, ACrashBeforeADetachedInterfaceIsGoneIsRepaired) {
+  Pod a = Attach("a");
+  network_.reset();
+  ASSERT_TRUE(LeaseTable::Open(state_.path(), "boot-1").value()->Retire("a").ok());
+  Open();
+  node_->Run([&] { EXPECT_TRUE(network_->FinishRemovals().ok()); });
+  EXPECT_THAT(Links(), Not(HasSubstr(a.attachment.host_interface)));
+  EXPECT_TRUE(ListDirectory(state_.path() + "/leases/boot-1")->empty());
+}
+
 TEST_F(BridgeNetworkTest, FailuresLeaveNothing) {
   std::string links = Links(), rules = Rules();
   Pod a{.id = "a", .netns = TestNetns::Make()};
@@ -326,6 +352,7 @@ TEST_F(BridgeNetworkTest, EveryFailureOfARuleIsUndoneOrFinishedLater) {
         failures += !attached || !detached;
         // A failed call may be repeated, and then nothing is left.
         EXPECT_TRUE(network_->Detach("a").ok()) << call;
+        EXPECT_TRUE(network_->FinishRemovals().ok()) << call;
         EXPECT_GT(attach_calls, 0);
       });
       EXPECT_EQ(Links(), links) << call;
