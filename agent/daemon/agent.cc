@@ -385,8 +385,9 @@ Result<> ResetNode(const AgentConfig& config, bool keep_state) {
   TRY(RemoveEmptyPodCgroups(config.cgroup_root));
   // What it was told to run, it is not to run again.
   TRY(RemoveTree(config.state_dir + "/agent"));
-  TRY(RemoveTree(config.run_dir + "/cri"));
-  TRY(RemoveTree(config.run_dir + "/runtime"));
+  for (const char* part : {"/cri", "/network", "/runtime"}) {
+    TRY(RemoveTree(config.run_dir + part));
+  }
   if (!keep_state) TRY(RemoveTree(config.state_dir));
   return {};
 }

@@ -51,7 +51,7 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
   TRY(MakeDirectories(config.run_dir, 0755));
   TRY(MakeDirectories(config.state_dir, 0755));
   cni::BridgeConfig bridge;
-  bridge.state_dir = config.state_dir + "/network";
+  bridge.state_dir = config.run_dir + "/network";
   parts->network = TRY(cni::BridgeNetwork::Open(bridge, iptables, conntrack));
   cri::CriOptions options;
   options.socket = config.run_dir + "/skiff.sock";

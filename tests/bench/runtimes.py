@@ -14,9 +14,9 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 CONTAINERD = """\
 version = 2
 root = "{folder}/root"
-state = "{folder}/state"
+state = "/run/containerd"
 [grpc]
-  address = "{folder}/cri.sock"
+  address = "/run/cri.sock"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{registry}/pause:test"
   restrict_oom_score_adj = true
@@ -86,20 +86,20 @@ class Cgroup:
 
 
 class Runtime:
-    """A daemon with a CRI socket, below one folder."""
+    """A daemon with a CRI socket; images below one folder, what a reboot voids in /run."""
 
-    socket = "cri.sock"
+    socket = pathlib.Path("/run/cri.sock")
 
     def __init__(self, folder, build, cgroup):
         self.folder, self.build, self.cgroup = folder, build, cgroup
-        self.endpoint = f"unix://{folder}/{self.socket}"
+        self.endpoint = f"unix://{self.socket}"
         self.process = None
 
     def start(self):
         log = open(self.folder / "log", "wb")
         self.process = subprocess.Popen(list(map(str, self.command())), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                         preexec_fn=self.cgroup.join)
-        wait_for(self.name, lambda: (self.folder / self.socket).exists() or self.process.poll() is not None)
+        wait_for(self.name, lambda: self.socket.exists() or self.process.poll() is not None)
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.name} ended at once:\n{(self.folder / 'log').read_text()}")
 
@@ -119,10 +119,10 @@ class Runtime:
 
 
 class Skiff(Runtime):
-    name, socket = "skiff", "skiff.sock"
+    name, socket = "skiff", pathlib.Path("/run/skiff/skiff.sock")
 
     def command(self):
-        return [self.build / "bin" / "skiff-cri-under-test", "--root", self.folder, "--binaries", self.build / "bin",
+        return [self.build / "bin" / "skiff-cri-under-test", "--root", self.folder, "--run", "/run/skiff", "--binaries", self.build / "bin",
                 "--pod-cidr", "10.89.0.0/16", "--cgroup-parent", f"/{self.cgroup.name}/pods"]
 
     def start(self):

@@ -21,6 +21,7 @@ using skiff::agent::RegistryConfig;
 struct Flags {
   std::string config;
   std::string root;
+  std::string run;
   std::string binaries;
   std::string pod_cidr = "10.89.0.0/24";
   std::string cgroup_parent = "/skiff-cri-test";
@@ -42,7 +43,8 @@ Result<AgentConfig> MakeConfig(const Flags& flags) {
   AgentConfig config;
   if (!flags.config.empty()) config = TRY(skiff::agent::LoadConfig(flags.config));
   config.runtime_only = true;
-  config.run_dir = config.state_dir = flags.root;
+  config.run_dir = flags.run;
+  config.state_dir = flags.root;
   config.libexec_dir = flags.binaries;
   config.pod_cidr = flags.pod_cidr;
   config.default_cgroup_parent = flags.cgroup_parent;
@@ -92,6 +94,8 @@ int main(int argc, char** argv) {
   CLI::App app("The CRI server of Skiff, alone");
   app.add_option("--config", flags.config, "an agent.yaml, for all that has no flag here");
   app.add_option("--root", flags.root, "everything lies below it")->required();
+  app.add_option("--run", flags.run,
+                 "what a reboot voids, as the agent's runDir; by default the root");
   app.add_option("--binaries", flags.binaries, "where skiff-shim and its kin are")->required();
   app.add_option("--pod-cidr", flags.pod_cidr, "the pods' range");
   app.add_option("--cgroup-parent", flags.cgroup_parent, "of pods that name none");
@@ -100,6 +104,7 @@ int main(int argc, char** argv) {
   app.add_option("--runtime-handler", flags.handlers, "NAME=PROGRAM of an OCI runtime");
   app.add_flag("--remove-all", flags.remove_all, "remove every pod and the network, and end");
   CLI11_PARSE(app, argc, argv);
+  if (flags.run.empty()) flags.run = flags.root;
   sigset_t stop;
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
