@@ -1,5 +1,6 @@
 #include "runtime/image/image_store.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +28,20 @@ constexpr size_t kMinIdPrefix = 12;
 
 bool IsHex(std::string_view text) {
   return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+// Below all layers of every container is what every container has something mounted on, so that
+// it is not made in each one's writable directory: half the files that a container's start makes.
+constexpr const char* kMountPoints = "/mount-points";
+
+Result<> MakeMountPoints(const std::string& directory) {
+  for (const char* name : {"/dev", "/etc", "/proc", "/sys"}) {
+    TRY(MakeDirectories(directory + name, 0755));
+  }
+  for (const char* name : {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}) {
+    TRY(OpenFile(directory + name, O_WRONLY | O_CREAT, 0644));
+  }
+  return {};
 }
 
 bool IsSnapshotId(std::string_view id) {
@@ -149,7 +164,7 @@ class DiskImageStore : public ImageStore {
 };
 
 Result<> DiskImageStore::Load() {
-  TRY(MakeDirectories(content_->root() + "/empty", 0755));
+  TRY(MakeMountPoints(content_->root() + kMountPoints));
   auto text = ReadFile(content_->root() + "/images.json", kMaxRecordsBytes);
   if (!text.ok() && text.error().code() != Code::kNotFound) return std::move(text).error();
   std::vector<Image> records;
@@ -494,7 +509,7 @@ OverlayDescription DiskImageStore::Describe(const std::string& id,
   for (auto key = record.layer_keys.rbegin(); key != record.layer_keys.rend(); ++key) {
     overlay.lower_dirs.push_back(content_->LayerPath(*key));
   }
-  if (overlay.lower_dirs.empty()) overlay.lower_dirs.push_back(content_->root() + "/empty");
+  overlay.lower_dirs.push_back(content_->root() + kMountPoints);
   overlay.writable_dir = content_->SnapshotPath(id) + "/rw";
   return overlay;
 }

@@ -5,6 +5,7 @@
 //   blobs/sha256/HEX       content as the registry serves it, named by its digest
 //   layers/KEY/fs          unpacked layers, shared by the images that have them
 //   snapshots/ID           what a container stands on, and what it writes
+//   mount-points           below the layers of all containers: what every one has mounts on
 //   images.json            the records: images, their names, their layers
 //   staging/               unfinished work; emptied at Open
 // A directory or blob is renamed into place only when it is whole and synced, and a record is

@@ -147,8 +147,8 @@ TEST_F(ImageStoreTest, SnapshotsKeepTheirLayers) {
   const auto image = *Pull("app:v1");
   const auto overlay = store_->CreateSnapshot("c1", image->id);
   ASSERT_TRUE(overlay.ok());
-  EXPECT_EQ(overlay->lower_dirs,
-            (std::vector<std::string>{LayerDir(*image, 1), LayerDir(*image, 0)}));
+  EXPECT_EQ(overlay->lower_dirs, (std::vector<std::string>{LayerDir(*image, 1), LayerDir(*image, 0),
+                                                           store_->root() + "/mount-points"}));
   EXPECT_TRUE(PathExists(overlay->writable_dir));
   EXPECT_TRUE(store_->CreateSnapshot("c1", image->id).ok());
   EXPECT_EQ(store_->CreateSnapshot("../x", image->id).error().code(), Code::kInvalidArgument);
