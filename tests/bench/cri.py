@@ -24,7 +24,7 @@ from tests.support.machine import run
 from tests.support.waiting import wait_for
 
 FLOOR = "floor"
-NAMES = [*runtimes.RUNTIMES]
+NAMES = [*runtimes.RUNTIMES, FLOOR]
 LATENCY_PODS = 40
 PARALLEL = {1: 30, 10: 80, 50: 100}  # pods at once: pods in all
 HELD = [50, 200]
@@ -115,20 +115,22 @@ PARTS = {"latency": latency, "throughput": throughput, "memory": memory, "idle":
 
 # ---- one runtime, in its namespaces ----
 
-def floor(build, folder, parts):
-    program = build / "bin" / "skiff-cri-floor"
+def floor(build, folder, cgroup, parts):
+    wanted = set()
     if "latency" in parts:
-        yield from lines_of(program, "--folder", folder, "--count", LATENCY_PODS, "--parallel", 1)
+        wanted.add((1, LATENCY_PODS))
     if "throughput" in parts:
-        for parallel, count in PARALLEL.items():
-            yield from lines_of(program, "--folder", folder, "--count", count, "--parallel", parallel, "--throughput")
+        wanted.update(PARALLEL.items())
+    for parallel, count in sorted(wanted):
+        yield from lines_of(build / "bin" / "skiff-cri-floor", "--folder", folder / str(count), "--count", count,
+                            "--cgroup", f"/{cgroup.name}/pods", "--parallel", parallel)
 
 
 def inside(name, build, folder, cgroup, parts):
     for argv in [["ip", "link", "set", "lo", "up"], ["mount", "-t", "tmpfs", "tmpfs", "/run"]]:
         run(*argv)
     if name == FLOOR:
-        for one in floor(build, folder, parts):
+        for one in floor(build, folder, cgroup, parts):
             print(json.dumps(one), flush=True)
         return
     registry = runtimes.Registry(folder, images.push)
