@@ -131,10 +131,10 @@ def streams_under_load(server, sandbox, shell, folder):
         assert len(out) == 7_000_000, f"{transport}: {len(out)} bytes"
         vanishing = subprocess.Popen(server.crictl_command("exec", "-i", "--transport", transport, shell, "sleep", "4711"),
                                      stdin=subprocess.PIPE)
-        eventually("the exec", lambda: runs_on_node("sleep", "4711"))
+        wait_for("the exec", lambda: runs_on_node("sleep", "4711"))
         vanishing.kill()
         vanishing.wait()
-        eventually("the end of what a vanished client ran", lambda: not runs_on_node("sleep", "4711"))
+        wait_for("the end of what a vanished client ran", lambda: not runs_on_node("sleep", "4711"))
     some = much[:1_000_000]
     many = [subprocess.Popen(server.crictl_command("exec", "-i", "--transport", transport, shell, "cat"),
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -151,20 +151,20 @@ def streams_under_load(server, sandbox, shell, folder):
         attached = server.crictl("attach", "-i", "--transport", transport, once, input=some)
         assert attached.stdout == some, f"{transport}: {len(attached.stdout)} of {len(some)} bytes came back"
         status = lambda: json.loads(server.crictl("inspect", once).stdout)["status"]  # noqa: E731, B023
-        eventually("the end of its input ends it", lambda: status()["state"] == "CONTAINER_EXITED")
+        wait_for("the end of its input ends it", lambda: status()["state"] == "CONTAINER_EXITED")
         assert status()["exitCode"] == 0, status()
         server.crictl("rm", once)
         port = 18080 + number
         forward = subprocess.Popen(server.crictl_command("port-forward", "--transport", transport, sandbox, f"{port}:80"),
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        eventually("the forwarded port", lambda: "web" in run(
+        wait_for("the forwarded port", lambda: "web" in run(
             "curl", "-s", f"http://127.0.0.1:{port}/", check=False).stdout)  # noqa: B023
         for _ in range(20):
             assert "web" in run("curl", "-s", f"http://127.0.0.1:{port}/").stdout
         forward.terminate()
         forward.wait()
     descriptors = pathlib.Path(f"/proc/{server.process.pid}/fd")
-    eventually("the sessions' descriptors are closed", lambda: len(list(descriptors.iterdir())) < 150)
+    wait_for("the sessions' descriptors are closed", lambda: len(list(descriptors.iterdir())) < 150)
 
 
 def killed_server(server, sandbox, shell):
