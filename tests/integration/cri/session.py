@@ -178,6 +178,27 @@ def killed_server(server, sandbox, shell):
     assert server.crictl("pods", "-q", "--state", "ready").stdout.strip() == sandbox
 
 
+def shipped_server(server, build, sandbox, shell, folder):
+    """`skiff-agent --runtime-only` takes over what the tests' server ran, and hands it back."""
+    server.kill()
+    config = folder / "agent.yaml"
+    config.write_text(f"runDir: {server.root}\nstateDir: {server.root}\nlibexecDir: {build}/bin\n"
+                      f"defaultCgroupParent: /{server.cgroup}\npodCidr: 10.89.0.0/24\n")
+    agent = subprocess.Popen([build / "bin" / "skiff-agent", "--runtime-only", "--config", config])
+    try:
+        wait_for("the agent to serve CRI", lambda: server.crictl("version", check=False).returncode == 0)
+        assert server.crictl("pods", "-q", "--state", "ready").stdout.strip() == sandbox
+        assert server.crictl("exec", shell, "echo", "still here").stdout == "still here\n"
+        pod = server.crictl("runp", pod_config(folder, "shipped")).stdout.strip()
+        server.crictl("rmp", "-f", pod)
+    finally:
+        agent.terminate()
+        ended = agent.wait(timeout=20)
+    assert ended == 0, ended
+    server.start()
+    assert server.crictl("exec", shell, "echo", "still here").stdout == "still here\n"
+
+
 def ending(server, sandbox, nginx, shell):
     server.crictl("stop", "-t", "5", nginx)
     status = json.loads(server.crictl("inspect", nginx).stdout)["status"]
@@ -219,6 +240,7 @@ def inside(build, folder):
         looking_inside(server, nginx, shell)
         streams_under_load(server, sandbox, shell, folder)
         killed_server(server, sandbox, shell)
+        shipped_server(server, build, sandbox, shell, folder)
         ending(server, sandbox, nginx, shell)
         out_of_memory(server, folder)
         assert server.leaked(before) == []
