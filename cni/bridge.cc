@@ -113,7 +113,8 @@ Result<uint32_t> UnderlayMtu(net::Rtnl& rtnl, const std::string& bridge,
   if (mtu == 0) {
     mtu = kDefaultMtu;
     for (const net::Link& link : TRY(rtnl.ListLinks())) {
-      bool underlay = link.up && link.name != "lo" && link.name != bridge && link.master == 0;
+      bool ours = link.name == bridge || link.name.starts_with("skiff-");
+      bool underlay = link.up && link.name != "lo" && !ours && link.master == 0;
       if (underlay && link.mtu != 0) mtu = std::min(mtu, link.mtu);
     }
   }

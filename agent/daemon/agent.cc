@@ -142,6 +142,7 @@ Result<> Agent::Parts::StartPods() {
   node_options.max_pods = config.max_pods;
   context.node_name = config.node_name;
   context.host_ips = node_options.node_ips;
+  network->SetNodeAddresses(context.host_ips);
   context.cgroup_root = config.cgroup_root;
   context.cgroup_v2 = PathExists("/sys/fs/cgroup/cgroup.controllers");
   context.state_dir = config.state_dir;
@@ -293,6 +294,7 @@ void Agent::Parts::ObserveAddresses() {
     if (found == context.host_ips || found.front() == "127.0.0.1") return;
     node_options.node_ips = context.host_ips = found;
   }
+  network->SetNodeAddresses(found);
   if (workers != nullptr) workers->WakeAll();
 }
 

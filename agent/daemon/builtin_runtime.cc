@@ -7,6 +7,7 @@
 #include "base/net/iptables.h"
 #include "base/os/files.h"
 #include "cni/bridge_network.h"
+#include "cni/overlay.h"
 #include "cri/in_process.h"
 #include "cri/server.h"
 
@@ -34,6 +35,15 @@ runtime::RegistrySettings Registries(const AgentConfig& config) {
   return settings;
 }
 
+// What pods' packets must leave room for.
+uint32_t OverlayBytes(const AgentConfig& config) {
+  if (config.overlay_mode == "none" || config.server.empty()) return 0;
+  auto mode = cni::ParseOverlayMode(config.overlay_mode);
+  bool v6 = !config.node_ips.empty() && config.node_ips.front().find(':') != std::string::npos;
+  return mode.ok() ? cni::EncapsulationBytes(*mode, v6 ? net::IpFamily::kV6 : net::IpFamily::kV4)
+                   : 0;
+}
+
 }  // namespace
 
 struct BuiltinRuntime::Parts {
@@ -52,6 +62,7 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
   TRY(MakeDirectories(config.state_dir, 0755));
   cni::BridgeConfig bridge;
   bridge.state_dir = config.run_dir + "/network";
+  bridge.encapsulation_bytes = OverlayBytes(config);
   parts->network = TRY(cni::BridgeNetwork::Open(bridge, iptables, conntrack));
   cri::CriOptions options;
   options.socket = config.run_dir + "/skiff.sock";

@@ -10,6 +10,7 @@
 
 #include "base/net/ip.h"
 #include "base/os/files.h"
+#include "cni/overlay.h"
 #include "proto/codec/quantity.h"
 
 namespace skiff::agent {
@@ -93,6 +94,9 @@ void Read(const YAML::Node& root, AgentConfig* config) {
   auto read_proxy = [config](const YAML::Node& node) {
     ReadMap(node, "proxy", {{"mode", Into(&config->proxy_mode)}});
   };
+  auto read_overlay = [config](const YAML::Node& node) {
+    ReadMap(node, "overlay", {{"mode", Into(&config->overlay_mode)}});
+  };
   auto read_dns = [config](const YAML::Node& node) {
     ReadMap(node, "dns",
             {{"enabled", Into(&config->dns.enabled)},
@@ -128,6 +132,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"runtimeHandlers", read_handlers},
            {"proxy", read_proxy},
            {"dns", read_dns},
+           {"overlay", read_overlay},
            {"maxPods", Into(&config->max_pods)},
            {"containerLogMaxSize", read_log_size},
            {"containerLogMaxFiles", Into(&config->container_log_max_files)},
@@ -216,6 +221,9 @@ Result<> CompleteConfig(AgentConfig* config) {
   }
   if (config->proxy_mode != "iptables" && config->proxy_mode != "none") {
     return bad("proxy.mode must be \"iptables\" or \"none\", not \"" + config->proxy_mode + "\"");
+  }
+  if (config->overlay_mode != "none") {
+    TRY(cni::ParseOverlayMode(config->overlay_mode).With("overlay.mode"));
   }
   TRY(CheckDns(config->dns));
   if (config->max_pods < 1) return bad("maxPods must be at least 1");

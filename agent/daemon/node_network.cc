@@ -1,10 +1,14 @@
 #include "agent/daemon/node_network.h"
 
+#include <algorithm>
+
+#include "agent/daemon/overlay_link.h"
 #include "agent/dns/node_address.h"
 #include "agent/dns/server.h"
 #include "agent/proxy/proxy.h"
 #include "base/log.h"
 #include "base/net/iptables.h"
+#include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
@@ -74,6 +78,33 @@ dns::ForwarderConfig ForwardSettings(const AgentConfig& config) {
   return forward;
 }
 
+bool TouchesNodes(const DesiredChange& change) {
+  auto is_node = [](const ObjectKey& key) { return key.kind == "Node"; };
+  return change.full || std::any_of(change.changed.begin(), change.changed.end(), is_node) ||
+         std::any_of(change.deleted.begin(), change.deleted.end(), is_node);
+}
+
+cni::OverlayNode ToPeer(const core::Node& node) {
+  cni::OverlayNode peer;
+  for (const core::NodeAddress& address : node.status().addresses()) {
+    if (address.type() != "InternalIP") continue;
+    if (auto ip = net::IpAddress::Parse(address.address()); ip.ok()) peer.addresses.push_back(*ip);
+  }
+  peer.pod_cidrs = ParseAll<net::IpPrefix>(node.spec().pod_cidrs());
+  return peer;
+}
+
+std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, Executor& blocking) {
+  // Another runtime has a network of its own; without a cluster there are no peers.
+  if (config.overlay_mode == "none" || !config.runtime_endpoint.empty() || config.server.empty()) {
+    return nullptr;
+  }
+  cni::OverlayConfig overlay;
+  // CompleteConfig has checked it.
+  overlay.mode = cni::ParseOverlayMode(config.overlay_mode).value_or(overlay.mode);
+  return std::make_unique<OverlayLink>(overlay, blocking);
+}
+
 }  // namespace
 
 struct NodeNetwork::Parts {
@@ -83,13 +114,19 @@ struct NodeNetwork::Parts {
   std::unique_ptr<dns::DnsServer> dns;
   // Each has been told everything once; changes are enough from there on.
   bool proxy_fed = false, dns_fed = false;
+  std::unique_ptr<OverlayLink> overlay;  // null: none is wanted
 
   void StartProxy(const skiff::node::v1::ClusterSettings& settings);
   void StartDns(const skiff::node::v1::ClusterSettings& settings);
+  void FeedOverlay(const DesiredState& desired);
 };
 
 NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
-    : parts_(new Parts{config, deps, nullptr, nullptr, false, false}) {}
+    : parts_(new Parts{.config = config,
+                       .deps = deps,
+                       .proxy = nullptr,
+                       .dns = nullptr,
+                       .overlay = MakeOverlay(config, deps.blocking)}) {}
 NodeNetwork::~NodeNetwork() = default;
 
 void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& settings) {
@@ -135,16 +172,35 @@ void NodeNetwork::Parts::StartDns(const skiff::node::v1::ClusterSettings& settin
 void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
   parts_->StartProxy(welcome.settings());
   parts_->StartDns(welcome.settings());
+  if (parts_->overlay != nullptr) {
+    parts_->overlay->SetPodCidrs({welcome.pod_cidrs().begin(), welcome.pod_cidrs().end()});
+  }
+}
+
+void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
+  std::vector<cni::OverlayNode> peers;
+  for (const ObjectKey& key : desired.Keys()) {
+    if (key.kind != "Node" || key.name == config.node_name) continue;
+    if (auto node = desired.Find(key))
+      peers.push_back(ToPeer(static_cast<const core::Node&>(*node)));
+  }
+  overlay->SetPeers(std::move(peers));
+}
+
+void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
+  if (parts_->overlay != nullptr) parts_->overlay->SetAddresses(addresses);
 }
 
 void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& change) {
   if (parts_->proxy != nullptr) Feed(*parts_->proxy, desired, change, &parts_->proxy_fed);
   if (parts_->dns != nullptr) Feed(*parts_->dns, desired, change, &parts_->dns_fed);
+  if (parts_->overlay != nullptr && TouchesNodes(change)) parts_->FeedOverlay(desired);
 }
 
 Result<> RemoveNodeNetwork(net::Iptables& iptables) {
   TRY(proxy::RemoveAllRules(iptables));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
+  TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig().link));
   return dns::RemoveNodeAddresses(rtnl, iptables);
 }
 

@@ -1,5 +1,5 @@
-// NodeNetwork: what makes Services and their names work on this node: the service proxy and the
-// cluster DNS, fed from the desired state.
+// NodeNetwork: what makes the cluster one network for this node's pods: the way to other nodes'
+// pods, the service proxy and the cluster DNS, fed from the desired state.
 #pragma once
 
 #include <memory>
@@ -37,6 +37,8 @@ class NodeNetwork {
   // next Welcome.
   void ApplyWelcome(const skiff::node::v1::Welcome& welcome);
   void ApplyChange(const DesiredState& desired, const DesiredChange& change);
+  // The node's own addresses, when they are known and when they change. Any thread.
+  void SetNodeAddresses(const std::vector<std::string>& addresses);
 
  private:
   struct Parts;

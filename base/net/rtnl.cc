@@ -86,12 +86,12 @@ NetlinkMessage PortMessage(int index, const char* what) {
   return NetlinkMessage(RTM_SETLINK, 0, header, what + IndexText(index));
 }
 
-rtmsg RouteHeader(const Route& route) {
+rtmsg RouteHeader(const Route& route, RouteOwner owner) {
   rtmsg header{};
   header.rtm_family = FamilyNumber(route.destination.family());
   header.rtm_dst_len = static_cast<uint8_t>(route.destination.length());
   header.rtm_table = RT_TABLE_MAIN;
-  header.rtm_protocol = RTPROT_STATIC;
+  header.rtm_protocol = static_cast<uint8_t>(owner);
   header.rtm_scope = route.gateway || route.destination.family() == IpFamily::kV6
                          ? RT_SCOPE_UNIVERSE
                          : RT_SCOPE_LINK;
@@ -106,8 +106,9 @@ std::string RouteText(const Route& route) {
   return text;
 }
 
-NetlinkMessage RouteMessage(int type, int flags, const Route& route, std::string what) {
-  NetlinkMessage message(type, flags, RouteHeader(route), std::move(what));
+NetlinkMessage RouteMessage(int type, int flags, const Route& route, RouteOwner owner,
+                            std::string what) {
+  NetlinkMessage message(type, flags, RouteHeader(route, owner), std::move(what));
   if (route.destination.length() > 0) message.PutAddress(RTA_DST, route.destination.first());
   if (route.gateway) message.PutAddress(RTA_GATEWAY, *route.gateway);
   if (route.source) message.PutAddress(RTA_PREFSRC, *route.source);
@@ -116,12 +117,14 @@ NetlinkMessage RouteMessage(int type, int flags, const Route& route, std::string
   return message;
 }
 
-std::optional<Route> ParseRoute(nlmsghdr* header, IpFamily family) {
+std::optional<Route> ParseRoute(nlmsghdr* header, IpFamily family,
+                                std::optional<RouteOwner> owner) {
   std::array<nlattr*, RTA_MAX + 1> attributes{};
   if (header->nlmsg_type != RTM_NEWROUTE || !ParseAttributes(header, sizeof(rtmsg), attributes)) {
     return std::nullopt;
   }
   auto* info = static_cast<rtmsg*>(nlmsg_data(header));
+  if (owner && info->rtm_protocol != static_cast<uint8_t>(*owner)) return std::nullopt;
   if (info->rtm_family != FamilyNumber(family) || info->rtm_type != RTN_UNICAST ||
       info->rtm_table != RT_TABLE_MAIN || (info->rtm_flags & RTM_F_CLONED) != 0) {
     return std::nullopt;
@@ -142,6 +145,38 @@ std::optional<Route> ParseRoute(nlmsghdr* header, IpFamily family) {
   if (nlattr* metric = attributes[RTA_PRIORITY]) route.metric = nla_get_u32(metric);
   route.on_link = (info->rtm_flags & RTNH_F_ONLINK) != 0;
   return route;
+}
+
+NetlinkMessage ForwardingMessage(int type, int flags, int link, const Forwarding& entry,
+                                 const std::string& verb) {
+  ndmsg header{};
+  header.ndm_family = AF_BRIDGE;
+  header.ndm_ifindex = link;
+  header.ndm_state = NUD_PERMANENT;
+  header.ndm_flags = NTF_SELF;  // the link's own table, not that of a bridge above it
+  NetlinkMessage message(type, flags, header, verb + entry.mac + " to " + entry.remote.ToString());
+  message.PutMac(NDA_LLADDR, entry.mac).PutAddress(NDA_DST, entry.remote);
+  return message;
+}
+
+// A neighbour or forwarding entry of the link: MAC and address.
+std::optional<std::pair<std::string, IpAddress>> ParseNeighbour(nlmsghdr* header, int family,
+                                                                int link) {
+  std::array<nlattr*, NDA_MAX + 1> attributes{};
+  if (header->nlmsg_type != RTM_NEWNEIGH || !ParseAttributes(header, sizeof(ndmsg), attributes)) {
+    return std::nullopt;
+  }
+  auto* info = static_cast<ndmsg*>(nlmsg_data(header));
+  const void* mac = AttributeData(attributes[NDA_LLADDR], 6);
+  nlattr* address = attributes[NDA_DST];
+  if (info->ndm_family != family || info->ndm_ifindex != link || mac == nullptr ||
+      address == nullptr || (info->ndm_state & NUD_PERMANENT) == 0) {
+    return std::nullopt;
+  }
+  bool v4 = nla_len(address) == 4;
+  if (!v4 && nla_len(address) != 16) return std::nullopt;
+  return std::pair(MacText(static_cast<const uint8_t*>(mac)),
+                   IpAddress::FromBytes(v4 ? IpFamily::kV4 : IpFamily::kV6, nla_data(address)));
 }
 
 }  // namespace
@@ -256,12 +291,31 @@ NetlinkMessage DeleteAddress(const LinkAddress& address) {
   return message;
 }
 
-NetlinkMessage ReplaceRoute(const Route& route) {
-  return RouteMessage(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route, "set " + RouteText(route));
+NetlinkMessage ReplaceRoute(const Route& route, RouteOwner owner) {
+  return RouteMessage(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route, owner,
+                      "set " + RouteText(route));
 }
 
-NetlinkMessage DeleteRoute(const Route& route) {
-  return RouteMessage(RTM_DELROUTE, 0, route, "delete " + RouteText(route));
+NetlinkMessage DeleteRoute(const Route& route, RouteOwner owner) {
+  return RouteMessage(RTM_DELROUTE, 0, route, owner, "delete " + RouteText(route));
+}
+
+NetlinkMessage CreateVxlan(const VxlanSpec& spec) {
+  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, IFF_UP, IFF_UP),
+                         "create VXLAN link " + spec.name);
+  message.PutString(IFLA_IFNAME, spec.name).PutMac(IFLA_ADDRESS, spec.mac);
+  message.PutU32(IFLA_MTU, spec.mtu);
+  message.Nest(IFLA_LINKINFO, [&](NetlinkMessage& info) {
+    info.PutString(IFLA_INFO_KIND, "vxlan");
+    info.Nest(IFLA_INFO_DATA, [&](NetlinkMessage& data) {
+      uint16_t port = htons(spec.port);
+      data.PutU32(IFLA_VXLAN_ID, spec.vni).Put(IFLA_VXLAN_PORT, &port, sizeof port);
+      data.PutU8(IFLA_VXLAN_LEARNING, 0);
+      // A link is for one family; without an address of IPv6 it is for IPv4.
+      if (spec.underlay == IpFamily::kV6) data.PutAddress(IFLA_VXLAN_LOCAL6, spec.local);
+    });
+  });
+  return message;
 }
 
 NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::string& mac) {
@@ -273,6 +327,23 @@ NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::s
                          "set neighbour " + address.ToString());
   message.PutAddress(NDA_DST, address).PutMac(NDA_LLADDR, mac);
   return message;
+}
+
+NetlinkMessage DeleteNeighbour(int link, const IpAddress& address) {
+  ndmsg header{};
+  header.ndm_family = FamilyNumber(address.family());
+  header.ndm_ifindex = link;
+  NetlinkMessage message(RTM_DELNEIGH, 0, header, "delete neighbour " + address.ToString());
+  message.PutAddress(NDA_DST, address);
+  return message;
+}
+
+NetlinkMessage ReplaceForwarding(int link, const Forwarding& entry) {
+  return ForwardingMessage(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, link, entry, "forward ");
+}
+
+NetlinkMessage DeleteForwarding(int link, const Forwarding& entry) {
+  return ForwardingMessage(RTM_DELNEIGH, 0, link, entry, "do not forward ");
 }
 
 }  // namespace rtnl
@@ -375,18 +446,49 @@ Result<std::vector<LinkAddress>> Rtnl::ListAddresses(IpFamily family) {
   return addresses;
 }
 
-Result<std::vector<Route>> Rtnl::ListRoutes(IpFamily family) {
+Result<std::vector<Route>> Rtnl::ListRoutes(IpFamily family, std::optional<RouteOwner> owner) {
   std::vector<Route> routes;
   rtmsg filter{};
   filter.rtm_family = FamilyNumber(family);
   NetlinkMessage message(RTM_GETROUTE, NLM_F_DUMP, filter, "list routes");
   TRY(socket_.Query(message, [&](nlmsghdr* header) {
-    auto route = ParseRoute(header, family);
+    auto route = ParseRoute(header, family, owner);
     if (!route) return;
     std::erase(routes, *route);
     routes.push_back(*std::move(route));
   }));
   return routes;
+}
+
+Result<std::vector<Neighbour>> Rtnl::ListNeighbours(IpFamily family, int link) {
+  std::vector<Neighbour> entries;
+  ndmsg filter{};
+  filter.ndm_family = FamilyNumber(family);
+  NetlinkMessage message(RTM_GETNEIGH, NLM_F_DUMP, filter, "list neighbours");
+  TRY(socket_.Query(message, [&](nlmsghdr* header) {
+    auto parsed = ParseNeighbour(header, filter.ndm_family, link);
+    if (!parsed) return;
+    Neighbour entry{parsed->second, parsed->first};
+    std::erase(entries, entry);
+    entries.push_back(std::move(entry));
+  }));
+  return entries;
+}
+
+Result<std::vector<Forwarding>> Rtnl::ListForwarding(int link) {
+  std::vector<Forwarding> entries;
+  ndmsg filter{};
+  filter.ndm_family = AF_BRIDGE;
+  filter.ndm_ifindex = link;
+  NetlinkMessage message(RTM_GETNEIGH, NLM_F_DUMP, filter, "list forwarding entries");
+  TRY(socket_.Query(message, [&](nlmsghdr* header) {
+    auto parsed = ParseNeighbour(header, AF_BRIDGE, link);
+    if (!parsed) return;
+    Forwarding entry{parsed->first, parsed->second};
+    std::erase(entries, entry);
+    entries.push_back(std::move(entry));
+  }));
+  return entries;
 }
 
 Result<Route> Rtnl::DefaultRoute(IpFamily family) {

@@ -61,6 +61,37 @@ struct Route {
   bool operator==(const Route&) const = default;
 };
 
+// Who a route belongs to (rtm_protocol, rtnetlink(7)): the administrator, or us where routes must
+// be found again by whoever made them.
+enum class RouteOwner : uint8_t { kStatic = 4, kSkiff = 83 };
+
+// An entry of a link's neighbour table that stays until it is deleted.
+struct Neighbour {
+  IpAddress address;
+  std::string mac;
+  auto operator<=>(const Neighbour&) const = default;
+};
+
+// Where frames for a MAC leave an encapsulating link to.
+struct Forwarding {
+  std::string mac;
+  IpAddress remote;
+  auto operator<=>(const Forwarding&) const = default;
+};
+
+// An encapsulating link that learns nothing and floods nowhere: frames go where Forwarding entries
+// say, all others are dropped.
+struct VxlanSpec {
+  std::string name;
+  std::string mac;
+  uint32_t mtu = 0;
+  uint32_t vni = 0;
+  uint16_t port = 0;
+  IpFamily underlay = IpFamily::kV4;
+  // What an IPv6 underlay sends from; the kernel chooses for IPv4.
+  IpAddress local;
+};
+
 struct VethSpec {
   std::string name;  // on this side
   int master = 0;    // index of the bridge this side joins, or 0
@@ -89,10 +120,14 @@ NetlinkMessage DisablePort(int index);
 // Without duplicate address detection and without the kernel's own prefix route.
 NetlinkMessage AddAddress(int link, const IpAddress& address, int prefix_length);
 NetlinkMessage DeleteAddress(const LinkAddress& address);
-NetlinkMessage ReplaceRoute(const Route& route);
-NetlinkMessage DeleteRoute(const Route& route);
+NetlinkMessage ReplaceRoute(const Route& route, RouteOwner owner = RouteOwner::kStatic);
+NetlinkMessage DeleteRoute(const Route& route, RouteOwner owner = RouteOwner::kStatic);
+NetlinkMessage CreateVxlan(const VxlanSpec& spec);  // comes up
 // A permanent neighbour entry.
 NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::string& mac);
+NetlinkMessage DeleteNeighbour(int link, const IpAddress& address);
+NetlinkMessage ReplaceForwarding(int link, const Forwarding& entry);
+NetlinkMessage DeleteForwarding(int link, const Forwarding& entry);
 }  // namespace rtnl
 
 // One user at a time; errors carry the kernel's errno and explanation.
@@ -115,8 +150,11 @@ class Rtnl {
   Result<> DeleteLinkIfPresent(const std::string& name);
 
   Result<std::vector<LinkAddress>> ListAddresses(IpFamily family);
-  // Of the main table.
-  Result<std::vector<Route>> ListRoutes(IpFamily family);
+  // Of the main table; of one owner, where given.
+  Result<std::vector<Route>> ListRoutes(IpFamily family, std::optional<RouteOwner> owner = {});
+  // The permanent entries of a link.
+  Result<std::vector<Neighbour>> ListNeighbours(IpFamily family, int link);
+  Result<std::vector<Forwarding>> ListForwarding(int link);
   // The default route with the lowest metric; NotFound.
   Result<Route> DefaultRoute(IpFamily family);
 

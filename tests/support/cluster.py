@@ -37,6 +37,7 @@ class Cluster:
         self.build = pathlib.Path(build or state.get("build") or TOP / "build" / "release").resolve()
         self.index = state.get("index")
         self.node_count = state.get("nodes", 0)
+        self.agent_settings = ""
 
     # ---- addresses and parts ----
 
@@ -73,7 +74,9 @@ class Cluster:
 
     # ---- life ----
 
-    def up(self, nodes=1):
+    def up(self, nodes=1, agent_settings=""):
+        """agent_settings: YAML added to each node's agent.yaml."""
+        self.agent_settings = agent_settings
         self._claim_network(nodes)
         self.control_plane.power_on()
         self.start_registry()
@@ -145,7 +148,7 @@ libexecDir: {self.build}/bin
 registries:
   - host: {self.registry}
     plainHttp: true
-"""
+{self.agent_settings}"""
 
     def wait_ready(self):
         def ready():

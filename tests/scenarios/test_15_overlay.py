@@ -1,0 +1,122 @@
+"""Scenario 15: pods on three nodes are one network, over VXLAN and host-gw; a node that comes back with another address
+is found again."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.support import images
+from tests.support.cluster import TOP, Cluster
+from tests.support.machine import run
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: p{n}, labels: {{app: pods}}}}
+spec:
+  nodeName: {node}
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: web
+    image: {registry}/busybox:test
+    command: [sh, -c, "mkdir /www; echo p{n} > /www/index.html; exec httpd -f -p 8080 -h /www"]
+"""
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: pods}
+spec:
+  type: NodePort
+  selector: {app: pods}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
+"""
+
+
+@pytest.fixture(scope="module", params=["vxlan", "host-gw"])
+def three(request):
+    name = os.environ.get("SKIFF_CLUSTER", "over")[:5] + "3"
+    cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
+    cluster.down()
+    try:
+        cluster.up(nodes=3, agent_settings=f"overlay: {{mode: {request.param}}}\n")
+        cluster.overlay = request.param
+        images.push(cluster.registry)
+        for n, node in enumerate(cluster.nodes):
+            cluster.kubectl("apply", "-f", "-", input=POD.format(n=n, node=node.name, registry=cluster.registry))
+        cluster.kubectl("apply", "-f", "-", input=SERVICE)
+        cluster.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def addresses(cluster):
+    pods = json.loads(cluster.kubectl("get", "pods", "-l", "app=pods", "-o", "json").stdout)["items"]
+    return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods}
+
+
+def in_pod(cluster, pod, *argv, **options):
+    return cluster.kubectl("exec", pod, "--", *argv, **options)
+
+
+def test_every_pair_of_pods(three):
+    """Up to the largest packet: what is larger is refused by the sender's own interface, not lost on the way."""
+    found = addresses(three)
+    mtu = 1500 - (50 if three.overlay == "vxlan" else 0)
+    for source in found:
+        for target, address in found.items():
+            if source == target:
+                continue
+            in_pod(three, source, "ping", "-c1", "-W5", "-s", str(mtu - 28), address)
+            page = in_pod(three, source, "wget", "-qO-", "-T", "5", f"http://{address}:8080/").stdout.strip()
+            assert page == target
+    link = in_pod(three, "p0", "ip", "link", "show", "eth0").stdout
+    assert f"mtu {mtu} " in link
+
+
+def test_a_large_transfer(three):
+    """100 MB between two nodes arrive as they were sent."""
+    found = addresses(three)
+    make = "dd if=/dev/urandom of=/www/big bs=1M count=100 2>/dev/null; sha256sum < /www/big"
+    sent = in_pod(three, "p0", "sh", "-c", make).stdout
+    got = in_pod(three, "p2", "sh", "-c", f"wget -qO- http://{found['p0']}:8080/big | sha256sum").stdout
+    assert got == sent
+
+
+def test_every_node_answers_for_every_pod(three):
+    for node in three.nodes:
+        script = f"for i in $(seq 100); do curl -fsS --max-time 5 http://{node.address}:30080/ || exit 1; done"
+        answers = three.control_plane.run("sh", "-c", script).stdout.split()
+        assert set(answers) == {"p0", "p1", "p2"}
+
+
+def test_nothing_is_flooded(three):
+    """A frame for a pod network that no node has goes nowhere."""
+    if three.overlay == "host-gw":
+        assert "skiff-vxlan" not in three.nodes[0].run("ip", "link").stdout
+        return
+    entries = three.nodes[0].run("bridge", "fdb", "show", "dev", "skiff-vxlan").stdout
+    assert "00:00:00:00:00:00" not in entries
+    assert len([line for line in entries.splitlines() if " dst " in line]) == 2
+
+
+def test_a_node_that_leaves_is_forgotten(three):
+    """And one that comes back is found again, whatever range it is given then."""
+    node = three.nodes[2]
+
+    def pod_cidr():
+        return three.kubectl("get", "node", node.name, "-o", "jsonpath={.spec.podCIDR}").stdout
+
+    cidr = pod_cidr()
+    pid = three.daemon_pid(node, "skiff-agent")
+    handle = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    three.wait_for_end(handle)
+    three.kubectl("delete", "node", node.name)
+    route = "timeout 20 sh -c '{} ip route show {} | grep -q .; do :; done'"
+    three.nodes[0].run("sh", "-c", route.format("while", cidr))
+    three.start_agent(node)
+    three.wait_ready()
+    three.nodes[0].run("sh", "-c", route.format("until", pod_cidr()))
