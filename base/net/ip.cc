@@ -1,8 +1,8 @@
 #include "base/net/ip.h"
 
-#include <algorithm>
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <limits>
