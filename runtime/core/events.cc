@@ -89,7 +89,7 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
   const std::string id = sandbox->record.spec.id;
   std::vector<ExitEvent> events;
   std::vector<std::string> cgroups;
-  bool expected;
+  bool expected = false;
   std::shared_ptr<PidRef> process;
   {
     std::lock_guard lock(mutex_);
@@ -100,18 +100,21 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
       if (container->record.spec.sandbox_id == id) cgroups.push_back(container->record.cgroup_path);
     }
   }
-  // Without its supervisor nobody reads a container's output or learns how it ends: it ends now.
-  for (const std::string& path : cgroups) {
-    CgroupFiles files = cgroups_->Files(path);
-    (void)KillCgroup(files.kill, files.members);  // RemoveSandbox tries again
+  // Whoever stops the sandbox does all this; other pods are not to wait for it.
+  if (!expected) {
+    log::Debug("supervisor of a sandbox is gone", {{"sandbox", id}});
+    // Without its supervisor nobody reads a container's output or learns how it ends: it ends now.
+    for (const std::string& path : cgroups) {
+      CgroupFiles files = cgroups_->Files(path);
+      (void)KillCgroup(files.kill, files.members);  // RemoveSandbox tries again
+    }
+    // One that lives and has only lost the connection is of no use to anybody any more.
+    if (process) (void)process->Signal(SIGKILL);
+    // A child of ours leaves its status; an adopted one does not.
+    if (process && process->WaitEnd(std::chrono::milliseconds(1000)).value_or(false)) {
+      (void)process->Reap();
+    }
   }
-  // One that lives and has only lost the connection is of no use to anybody any more.
-  if (process) (void)process->Signal(SIGKILL);
-  // A child of ours leaves its status; an adopted one does not.
-  if (process && process->WaitEnd(std::chrono::milliseconds(1000)).value_or(false)) {
-    (void)process->Reap();
-  }
-  if (!expected) log::Debug("supervisor of a sandbox is gone", {{"sandbox", id}});
   {
     std::lock_guard lock(mutex_);
     bool ready = sandbox->state == SandboxState::kReady;

@@ -13,6 +13,7 @@ namespace skiff::runtime {
 namespace {
 
 constexpr std::chrono::seconds kShutdownPatience{10};
+constexpr std::chrono::seconds kExitPatience{1};  // of a process that has closed its socket
 
 }  // namespace
 
@@ -186,7 +187,16 @@ Result<> RuntimeImpl::EndShim(const SandboxPtr& sandbox) {
     link = sandbox->link;
     process = sandbox->shim;
   }
-  if (!link || link->closed()) return {};
+  // Where it is an earlier daemon's child, or OnShimClosed has seen its end, nothing is left to
+  // reap.
+  auto reap = [&] {
+    if (process && process->WaitEnd(kExitPatience).value_or(false)) (void)process->Reap();
+  };
+  if (!link || link->closed()) {
+    if (process) (void)process->Signal(SIGKILL);  // it may only have lost the connection
+    reap();
+    return {};
+  }
   for (const std::string& id : ContainersOf(sandbox->record.spec.id)) {
     Result<ContainerPtr> container = NeedContainer(id);
     if (container.ok()) cgroups_->Thaw((*container)->record.cgroup_path);
@@ -197,6 +207,7 @@ Result<> RuntimeImpl::EndShim(const SandboxPtr& sandbox) {
     (void)process->Signal(SIGKILL);  // it may have ended meanwhile
     (void)process->WaitEnd(kShutdownPatience);
   }
+  reap();
   return {};
 }
 

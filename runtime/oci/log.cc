@@ -6,12 +6,12 @@
 namespace skiff::runtime {
 namespace {
 
-constexpr size_t kMessageLimitBytes = 4096;
+constexpr size_t kErrorTextLimitBytes = 4096;
 
 // The text of a JSON string that begins at its first character, up to the closing quote.
 std::string UnescapeJson(std::string_view rest) {
   std::string text;
-  while (!rest.empty() && rest.front() != '"' && text.size() < kMessageLimitBytes) {
+  while (!rest.empty() && rest.front() != '"' && text.size() < kErrorTextLimitBytes) {
     const char c = rest.front();
     rest.remove_prefix(1);
     if (c != '\\' || rest.empty()) {
