@@ -96,6 +96,9 @@ class RuntimeService {
   // The last that is written of a sandbox: where it is missing, the sandbox did not come up whole.
   static constexpr const char* kLastSandboxFile = "hosts";
 
+  // status.cc
+  const Result<>& UserNamespaces();
+
   // sandboxes.cc
   Result<> BringUp(const SandboxPtr& sandbox, const cni::AttachRequest& network);
   Result<> WriteSandboxFiles(const Sandbox& sandbox) const;
@@ -128,6 +131,8 @@ class RuntimeService {
   EventLog events_;
   std::mutex telling_;  // so that an event with newer statuses follows one with older
   StatsReader stats_;
+  std::once_flag user_namespaces_probed_;
+  Result<> user_namespaces_;
 };
 
 }  // namespace skiff::cri

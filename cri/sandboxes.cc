@@ -94,6 +94,7 @@ Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
                                        api::RunPodSandboxResponse* response) {
   const std::string id = RandomHex(kIdBytes);
   SandboxPlan plan = TRY(PlanSandbox(request.config(), request.runtime_handler(), id));
+  if (!plan.spec.user_namespace.empty() && !UserNamespaces().ok()) return UserNamespaces().error();
   const std::string key = SandboxKey(request.config().metadata());
   if (auto reserved = table_.Reserve(key, id); !reserved.ok()) {
     // The same request again, whose answer was lost or whose client gave up, is answered again.

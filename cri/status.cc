@@ -44,22 +44,35 @@ Result<> RuntimeService::Version(const api::VersionRequest&, api::VersionRespons
   return {};
 }
 
+// Whether pods may have user namespaces here, with their images' layers id-mapped.
+const Result<>& RuntimeService::UserNamespaces() {
+  std::call_once(user_namespaces_probed_, [this] {
+    user_namespaces_ = deps_.runtime->CheckUserNamespaces(deps_.images->root());
+  });
+  return user_namespaces_;
+}
+
 Result<> RuntimeService::Status(const api::StatusRequest& request, api::StatusResponse* response) {
   AddCondition(response->mutable_status(), "RuntimeReady", "", "");
   AddCondition(response->mutable_status(), "NetworkReady", deps_.network->Unready(),
                "NetworkPluginNotReady");
+  const bool user_namespaces = UserNamespaces().ok();
   nlohmann::json versions = nlohmann::json::object();
-  for (const runtime::HandlerStatus& handler : deps_.runtime->Handlers()) {
+  for (runtime::HandlerStatus& handler : deps_.runtime->Handlers()) {
+    if (handler.name.empty()) handler.user_namespaces = user_namespaces;
     AddHandler(response, handler.name, handler);
     if (handler.name.empty()) AddHandler(response, std::string(kBuiltinHandler), handler);
     if (!handler.version.empty()) versions[handler.name] = handler.version;
   }
   response->mutable_features()->set_supplemental_groups_policy(true);
+  response->mutable_features()->set_user_namespaces_host_network(user_namespaces);
   if (request.verbose()) {
+    std::vector<std::string> degradations = deps_.runtime->Degradations();
+    if (!user_namespaces) degradations.push_back(UserNamespaces().error().message());
     const nlohmann::json config{{"cgroupV2", deps_.runtime->cgroup_v2()},
                                 {"imageRoot", deps_.images->root()},
                                 {"ociRuntimes", versions},
-                                {"degradations", deps_.runtime->Degradations()}};
+                                {"degradations", std::move(degradations)}};
     (*response->mutable_info())["config"] = config.dump();
   }
   return {};

@@ -42,19 +42,66 @@ Result<NamespaceMode> PlanSharedNamespace(api::NamespaceMode mode, std::string_v
   return planned;
 }
 
-Result<> CheckUserNamespace(const api::NamespaceOption& options) {
-  if (!options.has_userns_options()) return {};
+// One range from id 0 on, as the API has it: kubelet gives each pod one of its own.
+Result<std::vector<runtime::IdMapping>> PlanIdMappings(
+    const google::protobuf::RepeatedPtrField<api::IDMapping>& mappings, std::string_view which) {
+  const std::string where = "user namespace: " + std::string(which) + " mappings: ";
+  if (mappings.size() != 1) {
+    return Invalid(where + "exactly one is supported, " + std::to_string(mappings.size()) +
+                   " given");
+  }
+  const api::IDMapping& mapping = mappings.Get(0);
+  if (mapping.container_id() != 0) {
+    return Invalid(where + "container_id must be 0, not " + std::to_string(mapping.container_id()));
+  }
+  if (mapping.length() == 0 || uint64_t{mapping.host_id()} + mapping.length() > UINT32_MAX) {
+    return Invalid(where + "length " + std::to_string(mapping.length()) + " is not supported");
+  }
+  return std::vector<runtime::IdMapping>{
+      {mapping.container_id(), mapping.host_id(), mapping.length()}};
+}
+
+// Empty: the node's user namespace.
+Result<runtime::IdMappings> PlanUserNamespace(const api::NamespaceOption& options) {
+  runtime::IdMappings planned;
+  if (!options.has_userns_options()) return planned;
   const api::UserNamespace& user = options.userns_options();
   switch (user.mode()) {
     case api::NODE:
       if (user.uids_size() > 0 || user.gids_size() > 0) {
         return Invalid("user namespace: mode NODE takes no mappings");
       }
-      return {};
-    case api::POD:
-      return Error(Code::kUnimplemented, "user namespaces are not supported by this runtime");
+      return planned;
+    case api::POD: break;
     default: return Invalid("user namespace: must be POD or NODE");
   }
+  planned.uids = TRY(PlanIdMappings(user.uids(), "uid"));
+  planned.gids = TRY(PlanIdMappings(user.gids(), "gid"));
+  if (planned.uids != planned.gids) {
+    return Invalid("user namespace: uid and gid mappings must be the same");
+  }
+  return planned;
+}
+
+// The pod's. What a container says of its own must say the same; it need not say anything.
+Result<runtime::IdMappings> PlanContainerUserNamespace(const api::NamespaceOption& options,
+                                                       const api::PodSandboxConfig& sandbox) {
+  auto pods = TRY(PlanUserNamespace(sandbox.linux().security_context().namespace_options()));
+  if (!options.has_userns_options()) return pods;
+  const auto own = TRY(PlanUserNamespace(options));
+  if (own != pods) {
+    return Invalid("user namespace: the container's options differ from its pod sandbox's");
+  }
+  return pods;
+}
+
+std::vector<runtime::IdMapping> PlanMountMappings(
+    const google::protobuf::RepeatedPtrField<api::IDMapping>& mappings) {
+  std::vector<runtime::IdMapping> planned;
+  for (const api::IDMapping& mapping : mappings) {
+    planned.push_back({mapping.container_id(), mapping.host_id(), mapping.length()});
+  }
+  return planned;
 }
 
 Result<cni::PortMapping> PlanPort(const api::PortMapping& port) {
@@ -149,8 +196,10 @@ Result<runtime::MountSpec> PlanMount(const api::Mount& mount, const std::string&
       IsAbsolute(mount.container_path()) ? mount.container_path() : "/" + mount.container_path();
   planned.readonly = mount.readonly();
   planned.propagation = TRY(PlanPropagation(mount.propagation()));
-  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
-    return Error(Code::kUnimplemented, where + "id-mapped mounts are not supported");
+  planned.id_mappings = {PlanMountMappings(mount.uidmappings()),
+                         PlanMountMappings(mount.gidmappings())};
+  if (planned.id_mappings.uids.empty() != planned.id_mappings.gids.empty()) {
+    return Invalid(where + "uid and gid mappings go together");
   }
   if (mount.has_image() && !mount.image().image().empty()) {
     if (!mount.host_path().empty()) return Invalid(where + "both an image and a host path");
@@ -176,7 +225,8 @@ Result<runtime::MountSpec> PlanMount(const api::Mount& mount, const std::string&
 // The configuration's mounts and the sandbox's files where they are not mounted over, parents
 // before children.
 Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& config,
-                                                   const ContainerContext& context) {
+                                                   const ContainerContext& context,
+                                                   const runtime::IdMappings& user_namespace) {
   std::vector<runtime::MountSpec> mounts;
   std::set<std::string> targets;
   for (int i = 0; i < config.mounts_size(); ++i) {
@@ -196,6 +246,7 @@ Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& c
     mount.source = source;
     mount.target = target;
     mount.readonly = readonly;
+    mount.id_mappings = user_namespace;
     mounts.push_back(std::move(mount));
   }
   const auto depth = [](const runtime::MountSpec& mount) {
@@ -257,7 +308,7 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
   if (plan.spec.pid == NamespaceMode::kTarget) {
     return Invalid("pid namespace: TARGET is for containers");
   }
-  TRY(CheckUserNamespace(namespaces));
+  plan.spec.user_namespace = TRY(PlanUserNamespace(namespaces));
   TRY(CheckCgroupParent(linux.cgroup_parent()));
   plan.spec.cgroup_parent = linux.cgroup_parent();
   for (const auto& [name, value] : linux.sysctls()) {
@@ -373,7 +424,9 @@ Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
   spec.stdin_open = config.stdin();
   spec.stdin_once = config.stdin_once();
   spec.log.path = LogPath(context.sandbox, config);
-  spec.mounts = TRY(PlanMounts(config, context));
+  const auto user_namespace =
+      TRY(PlanContainerUserNamespace(security.namespace_options(), context.sandbox));
+  spec.mounts = TRY(PlanMounts(config, context, user_namespace));
   spec.devices = TRY(PlanDevices(config));
   TRY(PlanSecurity(security, context.sandbox, context.image.config, &spec));
   spec.pid = TRY(PlanNamespace(security.namespace_options().pid(), "pid"));
@@ -381,7 +434,8 @@ Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
   if (spec.pid == NamespaceMode::kTarget && spec.target_id.empty()) {
     return Invalid("pid namespace: TARGET without a target id");
   }
-  spec.host_cgroup_namespace = security.privileged();
+  // The node's cgroup namespace could not be mounted by the pod's root.
+  spec.host_cgroup_namespace = security.privileged() && user_namespace.empty();
   spec.resources = TRY(PlanResources(config.linux().resources()));
   if (config.linux().has_resources()) {
     spec.oom_score_adj = static_cast<int>(config.linux().resources().oom_score_adj());

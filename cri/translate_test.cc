@@ -4,6 +4,7 @@
 #include <sys/capability.h>
 
 #include <csignal>
+#include <functional>
 
 #include "cri/security.h"
 
@@ -18,6 +19,23 @@ api::PodSandboxConfig SandboxConfig() {
   config.set_hostname("web-0");
   config.set_log_directory("/var/log/pods/default_web_u1");
   return config;
+}
+
+void Map(api::NamespaceOption* namespaces, uint32_t container_id, uint32_t host_id, uint32_t length,
+         bool uids = true, bool gids = true) {
+  api::UserNamespace* user = namespaces->mutable_userns_options();
+  user->set_mode(api::POD);
+  for (int i = 0; i < 2; ++i) {
+    if (i == 0 ? !uids : !gids) continue;
+    api::IDMapping* mapping = i == 0 ? user->add_uids() : user->add_gids();
+    mapping->set_container_id(container_id);
+    mapping->set_host_id(host_id);
+    mapping->set_length(length);
+  }
+}
+
+api::NamespaceOption* NamespacesOf(api::PodSandboxConfig& config) {
+  return config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
 }
 
 class ContainerPlan : public ::testing::Test {
@@ -110,7 +128,75 @@ TEST(SandboxPlan, RefusesNonsense) {
             }),
             Code::kInvalidArgument);
   EXPECT_EQ(code([&](auto* c) { namespaces(c)->mutable_userns_options()->set_mode(api::POD); }),
-            Code::kUnimplemented);
+            Code::kInvalidArgument);  // without mappings
+}
+
+TEST(SandboxPlan, UserNamespaceIsOneRangeFromZero) {
+  const auto error = [](const std::function<void(api::NamespaceOption*)>& change) {
+    api::PodSandboxConfig config = SandboxConfig();
+    change(NamespacesOf(config));
+    const auto plan = PlanSandbox(config, "", "s1");
+    return plan.ok() ? std::string() : plan.error().message();
+  };
+  api::PodSandboxConfig config = SandboxConfig();
+  Map(NamespacesOf(config), 0, 65536, 65536);
+  const auto plan = PlanSandbox(config, "", "s1");
+  ASSERT_TRUE(plan.ok()) << plan.error().message();
+  const std::vector<runtime::IdMapping> range{{0, 65536, 65536}};
+  EXPECT_EQ(plan->spec.user_namespace, (runtime::IdMappings{range, range}));
+  EXPECT_EQ(error([](auto* n) { n->mutable_userns_options()->set_mode(api::NODE); }), "");
+
+  EXPECT_EQ(error([](auto* n) {
+              Map(n, 0, 65536, 65536);
+              Map(n, 0, 200000, 65536);
+            }),
+            "user namespace: uid mappings: exactly one is supported, 2 given");
+  EXPECT_EQ(error([](auto* n) { Map(n, 1, 65536, 65536); }),
+            "user namespace: uid mappings: container_id must be 0, not 1");
+  EXPECT_EQ(error([](auto* n) { Map(n, 0, 65536, 0); }),
+            "user namespace: uid mappings: length 0 is not supported");
+  EXPECT_EQ(error([](auto* n) { Map(n, 0, 4294967295, 65536); }),
+            "user namespace: uid mappings: length 65536 is not supported");
+  EXPECT_EQ(error([](auto* n) {
+              Map(n, 0, 65536, 65536, true, false);
+              Map(n, 0, 131072, 65536, false, true);
+            }),
+            "user namespace: uid and gid mappings must be the same");
+  EXPECT_EQ(error([](auto* n) { Map(n, 0, 65536, 65536, true, false); }),
+            "user namespace: gid mappings: exactly one is supported, 0 given");
+  for (const auto mode : {api::CONTAINER, api::TARGET}) {
+    EXPECT_EQ(error([&](auto* n) { n->mutable_userns_options()->set_mode(mode); }),
+              "user namespace: must be POD or NODE");
+  }
+}
+
+TEST_F(ContainerPlan, SharesThePodsUserNamespace) {
+  api::NamespaceOption* own = security()->mutable_namespace_options();
+  Map(own, 0, 65536, 65536);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);  // the pod has the node's
+  Map(NamespacesOf(sandbox_), 0, 65536, 65536);
+  auto* mount = config_.add_mounts();
+  mount->set_container_path("/data");
+  mount->set_host_path("/host");
+  for (api::IDMapping* mapping : {mount->add_uidmappings(), mount->add_gidmappings()}) {
+    mapping->set_host_id(65536);
+    mapping->set_length(65536);
+  }
+  const auto spec = Plan();
+  ASSERT_TRUE(spec.ok()) << spec.error().message();
+  // The pod's own files (/etc/hosts, ...) are shown with their owners, too.
+  ASSERT_EQ(spec->mounts.size(), 4u);
+  for (const auto& planned : spec->mounts) {
+    EXPECT_EQ(planned.id_mappings.uids, (std::vector<runtime::IdMapping>{{0, 65536, 65536}}));
+  }
+  mount->clear_gidmappings();
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+  mount->clear_uidmappings();
+  own->mutable_userns_options()->mutable_uids(0)->set_host_id(131072);
+  own->mutable_userns_options()->mutable_gids(0)->set_host_id(131072);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);  // other than the pod's
+  own->clear_userns_options();
+  EXPECT_TRUE(Plan().ok());  // says nothing
 }
 
 TEST_F(ContainerPlan, CommandAndArguments) {

@@ -212,6 +212,10 @@ class Runtime {
 
   // Whether cgroup v2 carries the controllers (else v1, perhaps hybrid).
   virtual bool cgroup_v2() const = 0;
+  // Whether pods may have user namespaces of their own, with rootfs layers of the filesystem that
+  // directory is on: tried out below directory, in some milliseconds. The error says what is
+  // missing.
+  virtual Result<> CheckUserNamespaces(const std::string& directory) const = 0;
   // In words, what this machine lacks and which part of a spec is therefore without effect.
   virtual std::vector<std::string> Degradations() const = 0;
 };

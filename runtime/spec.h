@@ -24,6 +24,22 @@ enum class NamespaceMode : uint8_t {
   kTarget = 3,     // that of another container of the pod (pid only)
 };
 
+// A range of user or group ids: container_id, container_id+1, ... inside are host_id, host_id+1,
+// ... outside (user_namespaces(7)).
+struct IdMapping {
+  uint32_t container_id = 0;
+  uint32_t host_id = 0;
+  uint32_t length = 0;
+  bool operator==(const IdMapping&) const = default;
+};
+
+struct IdMappings {
+  std::vector<IdMapping> uids;
+  std::vector<IdMapping> gids;
+  bool empty() const { return uids.empty() && gids.empty(); }
+  bool operator==(const IdMappings&) const = default;
+};
+
 struct SandboxSpec {
   std::string id;
   std::string hostname;                         // of the pod's UTS namespace; empty: the node's
@@ -38,6 +54,9 @@ struct SandboxSpec {
   std::string client_data;
   // The OCI runtime of its containers (RuntimeConfig::oci_handlers); empty: the built-in way.
   std::string handler;
+  // Empty: the node's user namespace. Else the pod has one of its own, which owns its other
+  // namespaces; both lists have a mapping for id 0, and neither pid nor ipc may be kNode.
+  IdMappings user_namespace;
 };
 
 // The root filesystem: overlayfs over image layers, or a plain directory.
@@ -66,6 +85,10 @@ struct MountSpec {
   bool recursive = true;  // kBind: with the mounts below source
   MountPropagation propagation = MountPropagation::kPrivate;
   std::string tmpfs_options;  // kTmpfs: "size=64m,mode=1777"
+  // kBind: the owners of source's files, seen through the mount. An owner container_id on disk is
+  // host_id for the kernel. Of the mount at source itself, not of those below it. Fails where the
+  // filesystem cannot do so (mount_setattr(2), MOUNT_ATTR_IDMAP).
+  IdMappings id_mappings;
 };
 
 struct DeviceSpec {

@@ -173,7 +173,12 @@ class FakeRuntime : public runtime::Runtime {
     return Error(Code::kNotFound, id);
   }
   bool cgroup_v2() const override { return true; }
+  Result<> CheckUserNamespaces(const std::string&) const override {
+    if (user_namespaces) return {};
+    return Error(Code::kUnimplemented, "user namespaces: this machine has none");
+  }
   std::vector<std::string> Degradations() const override { return {}; }
+  bool user_namespaces = true;
 
  private:
   Result<> Begin(const std::string& call) {

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +16,7 @@
 #include "runtime/linux/kill.h"
 #include "runtime/linux/mountinfo.h"
 #include "runtime/linux/seccomp.h"
+#include "runtime/linux/userns.h"
 
 namespace skiff::runtime {
 namespace {
@@ -24,6 +26,15 @@ constexpr std::chrono::seconds kKillPatience{20};
 constexpr std::chrono::seconds kReportPatience{2};
 // For a supervisor's answer that is good to have, but not needed.
 constexpr std::chrono::seconds kCourtesyPatience{3};
+
+// The root directory of the container is that of its writable layer.
+Result<> GiveToPodRoot(const std::string& path, const SandboxSpec& sandbox) {
+  const IdMappings& mappings = sandbox.user_namespace;
+  std::optional<uint32_t> uid = HostId(mappings.uids, 0);
+  std::optional<uint32_t> gid = HostId(mappings.gids, 0);
+  if (uid && gid && ::chown(path.c_str(), *uid, *gid) != 0) return Error::Sys(errno, "chown", path);
+  return {};
+}
 
 }  // namespace
 
@@ -46,6 +57,10 @@ Result<ContainerStatus> RuntimeImpl::CreateContainer(const ContainerSpec& spec) 
     std::lock_guard lock(mutex_);
     if (sandbox->state != SandboxState::kReady || sandbox->stopping) {
       return Error(Code::kFailedPrecondition, "sandbox " + spec.sandbox_id + " is not ready");
+    }
+    if (!sandbox->record.userns_path.empty() && spec.pid == NamespaceMode::kNode) {
+      return Error(Code::kInvalidArgument,
+                   "a pod with a user namespace cannot use the node's pid namespace");
     }
     ContainerPtr& slot = containers_[spec.id];
     if (!slot) {
@@ -99,6 +114,7 @@ Result<> RuntimeImpl::MakeContainer(const ContainerPtr& container, const Sandbox
        [&]() -> Result<> {
          if (spec.rootfs.writable_dir.empty()) return {};
          TRY(MakeDirectories(spec.rootfs.writable_dir + "/upper"));
+         TRY(GiveToPodRoot(spec.rootfs.writable_dir + "/upper", sandbox->record.spec));
          return MakeDirectories(spec.rootfs.writable_dir + "/work", 0700);
        },
        [&] {
@@ -133,6 +149,10 @@ Result<> RuntimeImpl::MakeContainer(const ContainerPtr& container, const Sandbox
 Result<LaunchSpec> RuntimeImpl::MakeLaunchSpec(const ContainerSpec& spec,
                                                const std::string& cgroup) const {
   LaunchSpec launch;
+  SandboxPtr sandbox = TRY(NeedSandbox(spec.sandbox_id));
+  launch.user_namespace = sandbox->record.spec.user_namespace;
+  launch.userns_path = sandbox->record.userns_path;
+  launch.host_network = sandbox->record.spec.network == NamespaceMode::kNode;
   launch.cgroup_task_files = cgroups_->Files(cgroup).tasks;
   launch.container = spec;
   launch.container.client_data.clear();
@@ -150,6 +170,8 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
   launch.cgroup_hierarchies = cgroups_->MountableHierarchies();
   launch.ipc = sandbox->record.spec.ipc;
   launch.devices = TRY(DeviceNodes(spec));
+  const bool user_namespace = !launch.user_namespace.empty();
+  launch.new_pid_namespace = user_namespace && spec.pid == NamespaceMode::kContainer;
   const bool oci = !container->record.oci_command.empty();
   if (oci) TRY(AddOciLaunch(container->record, sandbox, launch));
   UniqueFd sealed = TRY(SealBytes("skiff-launch", Encode(launch)));
@@ -167,7 +189,8 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
                                  .oom_counter_file = cgroup.oom_counter,
                                  .exit_record_path = paths_.ContainerExit(spec.id),
                                  .cgroup = cgroup.unified,
-                                 .bundle = launch.oci.bundle};
+                                 .bundle = launch.oci.bundle,
+                                 .user_namespace = user_namespace};
   std::shared_ptr<ShimLink> link = TRY(LinkOf(spec.sandbox_id));
   Message reply = TRY(link->Call(kCreateContainer, request, kStarted, {sealed.get()}));
   Started started = TRY(Decode<Started>(reply.body));

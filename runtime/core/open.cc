@@ -133,7 +133,7 @@ void RuntimeImpl::VoidContainer(const ContainerRecord& record) {
 
 void RuntimeImpl::VoidSandbox(const SandboxRecord& record) {
   auto remove = [&]() -> Result<> {
-    if (!record.netns_path.empty()) TRY(UnpinNetworkNamespace(record.netns_path));
+    TRY(UnpinNamespaces(record));
     TRY(RemoveSandboxCgroups(record));
     return RemoveTree(paths_.Sandbox(record.spec.id));
   };

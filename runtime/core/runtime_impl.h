@@ -77,6 +77,7 @@ class RuntimeImpl final : public Runtime {
   Result<CgroupStats> SandboxStats(const std::string& id) const override;
   Result<CgroupMetrics> ContainerMetrics(const std::string& id) const override;
   Result<CgroupMetrics> SandboxMetrics(const std::string& id) const override;
+  Result<> CheckUserNamespaces(const std::string& directory) const override;
   bool cgroup_v2() const override { return cgroups_->v2(); }
   std::vector<std::string> Degradations() const override { return cgroups_->Degradations(); }
 
@@ -105,7 +106,14 @@ class RuntimeImpl final : public Runtime {
   void VoidSandbox(const SandboxRecord& record);
   void RemoveUnknown();
 
+  // user_namespaces.cc
+  // With the network namespace that it owns, where the pod has one of its own.
+  Result<> PinUserNamespace(const SandboxRecord& record);
+  Result<> ProbeUserNamespaces(const std::string& work) const;
+
   // sandboxes.cc
+  Result<> PinNamespaces(const SandboxRecord& record);
+  static Result<> UnpinNamespaces(const SandboxRecord& record);
   Result<> StartShim(const SandboxPtr& sandbox);
   Result<> StartPauseIn(const SandboxPtr& sandbox);
   Result<> EndShim(const SandboxPtr& sandbox);

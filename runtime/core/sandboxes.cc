@@ -62,6 +62,7 @@ Result<SandboxStatus> RuntimeImpl::CreateSandbox(const SandboxSpec& spec) {
       record.created = Clock::Real().WallNow();
       if (spec.network == NamespaceMode::kPod)
         record.netns_path = config_.netns_dir + "/" + spec.id;
+      if (!spec.user_namespace.empty()) record.userns_path = paths_.SandboxUserns(spec.id);
       record.owns_cgroup = spec.cgroup_parent.empty();
       record.cgroup_path =
           record.owns_cgroup ? config_.default_cgroup_parent + "/" + spec.id : spec.cgroup_parent;
@@ -88,15 +89,8 @@ Result<SandboxStatus> RuntimeImpl::CreateSandbox(const SandboxSpec& spec) {
          return folder.ok() ? WriteRecord(paths_.SandboxRecord(spec.id), sandbox->record) : folder;
        },
        [&] { return RemoveTree(paths_.Sandbox(spec.id)); }},
-      {"make network namespace",
-       [&] {
-         const std::string& path = sandbox->record.netns_path;
-         return path.empty() ? Result<>() : PinNetworkNamespace(path);
-       },
-       [&] {
-         const std::string& path = sandbox->record.netns_path;
-         return path.empty() ? Result<>() : UnpinNetworkNamespace(path);
-       }},
+      {"make namespaces", [&] { return PinNamespaces(sandbox->record); },
+       [&] { return UnpinNamespaces(sandbox->record); }},
       {"record sandbox", [&] { return SetStage(sandbox, Stage::kMade); }, {}},
   });
   std::lock_guard lock(mutex_);
@@ -105,6 +99,18 @@ Result<SandboxStatus> RuntimeImpl::CreateSandbox(const SandboxSpec& spec) {
     return std::move(made).error();
   }
   return StatusOf(*sandbox);
+}
+
+Result<> RuntimeImpl::PinNamespaces(const SandboxRecord& record) {
+  if (!record.userns_path.empty()) return PinUserNamespace(record);
+  return record.netns_path.empty() ? Result<>() : PinNetworkNamespace(record.netns_path);
+}
+
+Result<> RuntimeImpl::UnpinNamespaces(const SandboxRecord& record) {
+  for (const std::string& path : {record.netns_path, record.userns_path}) {
+    if (!path.empty()) TRY(UnpinNamespace(path));
+  }
+  return {};
 }
 
 Result<> RuntimeImpl::SetStage(const SandboxPtr& sandbox, Stage stage) {
@@ -162,12 +168,17 @@ Result<> RuntimeImpl::StartPauseIn(const SandboxPtr& sandbox) {
   launch.sandbox = record.spec;
   launch.sandbox.client_data.clear();
   launch.netns_path = record.netns_path;
+  const bool user_namespace = !record.userns_path.empty();
+  launch.user_namespace = record.spec.user_namespace;
+  launch.userns_path = record.userns_path;
+  launch.new_pid_namespace = user_namespace;
   launch.scratch_dir = paths_.Sandbox(record.spec.id);
   UniqueFd spec = TRY(SealBytes("skiff-launch", Encode(launch)));
-  StartPause request{.new_pid_namespace = record.spec.pid != NamespaceMode::kNode,
-                     .kill_file = cgroup.kill,
-                     .exit_record_path = paths_.SandboxExit(record.spec.id),
-                     .cgroup = cgroup.unified};
+  StartPause request{
+      .new_pid_namespace = record.spec.pid != NamespaceMode::kNode && !user_namespace,
+      .kill_file = cgroup.kill,
+      .exit_record_path = paths_.SandboxExit(record.spec.id),
+      .cgroup = cgroup.unified};
   std::shared_ptr<ShimLink> link = TRY(LinkOf(record.spec.id));
   Message reply = TRY(link->Call(kStartPause, request, kStarted, {spec.get()}));
   Started started = TRY(Decode<Started>(reply.body));
@@ -251,7 +262,7 @@ Result<> RuntimeImpl::RemoveSandbox(const std::string& id) {
     TRY(StopLocked(sandbox));
     for (const std::string& container : ContainersOf(id)) TRY(RemoveContainer(container));
     const SandboxRecord& record = sandbox->record;
-    if (!record.netns_path.empty()) TRY(UnpinNetworkNamespace(record.netns_path));
+    TRY(UnpinNamespaces(record));
     TRY(RemoveSandboxCgroups(record));
     // The record goes last: until then it says what may be left.
     return RemoveTree(paths_.Sandbox(id));

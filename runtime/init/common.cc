@@ -32,6 +32,8 @@ Result<> JoinCgroups(Launch& launch) {
 }
 
 Result<> SetLimits(Launch& launch) {
+  if (launch.limits_set) return {};
+  launch.limits_set = true;
   const LaunchSpec& spec = launch.spec;
   int score = spec.kind == LaunchKind::kSandbox ? spec.sandbox.oom_score_adj
                                                 : spec.container.oom_score_adj.value_or(0);

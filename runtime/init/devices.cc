@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <iterator>
 
 #include "base/os/files.h"
 #include "runtime/init/launch.h"
 #include "runtime/linux/mounts.h"
+#include "runtime/linux/userns.h"
 
 namespace skiff::runtime {
 namespace {
@@ -74,24 +76,57 @@ Result<> MakeNode(int directory, const std::string& name, mode_t mode, dev_t dev
   return {};
 }
 
+// A user namespace can make no devices: the host's is mounted on an empty file.
+Result<> MountDevice(int directory, const std::string& name, const UniqueFd& device) {
+  UniqueFd made(::openat(directory, name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666));
+  if (!made && errno == EEXIST) return {};
+  if (!made) return Error::Sys(errno, "create", name);
+  UniqueFd target(::openat(directory, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!target) return Error::Sys(errno, "open", name);
+  return AttachMount(device.get(), target.get(), name);
+}
+
 // A device of the host under another or the same name; DeviceSpec::host_path was resolved to its
 // numbers by the daemon, while the host's /dev was in sight (launch/launch_spec.h).
-Result<> MakeSpecifiedDevice(Launch& launch, const DeviceNode& device) {
+Result<> MakeSpecifiedDevice(Launch& launch, size_t index) {
+  const DeviceNode& device = launch.spec.devices[index];
   size_t slash = device.path.find_last_of('/');
   std::string parent = slash == 0 ? "/" : device.path.substr(0, slash);
   UniqueFd directory = TRY(MakeTargetInRoot(launch.rootfs.get(), parent, TargetKind::kDirectory));
-  return MakeNode(directory.get(), device.path.substr(slash + 1), device.mode,
-                  makedev(device.major, device.minor), device.uid, device.gid);
+  std::string name = device.path.substr(slash + 1);
+  if (launch.in_user_namespace()) {
+    return MountDevice(directory.get(), name, launch.specified_devices[index]);
+  }
+  return MakeNode(directory.get(), name, device.mode, makedev(device.major, device.minor),
+                  device.uid, device.gid);
 }
 
 }  // namespace
+
+Result<> OpenDeviceSources(Launch& launch) {
+  if (!launch.in_user_namespace()) return {};
+  for (const StandardDevice& device : kStandardDevices) {
+    std::string path = std::string("/dev/") + device.name;
+    launch.standard_devices.push_back(TRY(CloneTree(AT_FDCWD, path, false)));
+  }
+  for (const DeviceNode& device : launch.spec.devices) {
+    launch.specified_devices.push_back(TRY(CloneTree(AT_FDCWD, device.host_path, false)));
+  }
+  if (!launch.spec.host_network) return {};
+  const uint64_t writable = launch.spec.container.privileged ? 0 : MOUNT_ATTR_RDONLY;
+  launch.host_sys = TRY(MakeFilesystem("sysfs", {}, kInert | writable));
+  return {};
+}
 
 Result<> MountKernelFilesystems(Launch& launch) {
   const bool privileged = launch.spec.container.privileged;
   UniqueFd proc = TRY(MakeFilesystem("proc", {}, kInert));
   TRY(AttachAt(launch, proc, "/proc"));
-  UniqueFd sys = TRY(MakeFilesystem("sysfs", {}, kInert | (privileged ? 0 : MOUNT_ATTR_RDONLY)));
-  TRY(AttachAt(launch, sys, "/sys"));
+  if (!launch.host_sys) {
+    launch.host_sys =
+        TRY(MakeFilesystem("sysfs", {}, kInert | (privileged ? 0 : MOUNT_ATTR_RDONLY)));
+  }
+  TRY(AttachAt(launch, launch.host_sys, "/sys"));
   TRY(MountCgroups(launch));
 
   launch.devices = TRY(MakeFilesystem("tmpfs", {{"mode", "0755"}, {"size", "64m"}},
@@ -100,12 +135,13 @@ Result<> MountKernelFilesystems(Launch& launch) {
     if (::mkdirat(launch.devices.get(), name, 0755) != 0) return Error::Sys(errno, "mkdir", name);
   }
   TRY(AttachAt(launch, launch.devices, "/dev"));
-  launch.terminals = TRY(MakeFilesystem("devpts",
-                                        {{"newinstance", ""},
-                                         {"ptmxmode", "0666"},
-                                         {"mode", "0620"},
-                                         {"gid", std::to_string(kTtyGroup)}},
-                                        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
+  std::vector<MountOption> terminals{{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}};
+  const IdMappings& mapped = launch.spec.user_namespace;
+  if (mapped.empty() || HostId(mapped.gids, kTtyGroup)) {
+    terminals.emplace_back("gid", std::to_string(kTtyGroup));
+  }
+  launch.terminals =
+      TRY(MakeFilesystem("devpts", terminals, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
   TRY(AttachAt(launch, launch.terminals, "/dev/pts"));
   TRY(AttachAt(launch, launch.pod_shm ? launch.pod_shm : launch.host_shm, "/dev/shm"));
   UniqueFd queues = TRY(MakeFilesystem("mqueue", {}, kInert));
@@ -113,15 +149,12 @@ Result<> MountKernelFilesystems(Launch& launch) {
 }
 
 Result<> MakeDevices(Launch& launch) {
-  struct Standard {
-    const char* name;
-    unsigned major, minor;
-  };
-  constexpr Standard kStandard[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
-                                    {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
   int directory = launch.devices.get();
-  for (const Standard& node : kStandard) {
-    TRY(MakeNode(directory, node.name, S_IFCHR | 0666, makedev(node.major, node.minor), 0, 0));
+  for (size_t i = 0; i < std::size(kStandardDevices); ++i) {
+    const StandardDevice& node = kStandardDevices[i];
+    TRY(launch.in_user_namespace() ? MountDevice(directory, node.name, launch.standard_devices[i])
+                                   : MakeNode(directory, node.name, S_IFCHR | 0666,
+                                              makedev(node.major, node.minor), 0, 0));
   }
   constexpr const char* kLinks[][2] = {{"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"},
                                        {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
@@ -129,7 +162,7 @@ Result<> MakeDevices(Launch& launch) {
   for (auto [target, name] : kLinks) {
     if (::symlinkat(target, directory, name) != 0) return Error::Sys(errno, "symlink", name);
   }
-  for (const DeviceNode& device : launch.spec.devices) TRY(MakeSpecifiedDevice(launch, device));
+  for (size_t i = 0; i < launch.spec.devices.size(); ++i) TRY(MakeSpecifiedDevice(launch, i));
   return {};
 }
 

@@ -12,11 +12,12 @@
 namespace skiff::runtime {
 
 Result<> JoinContainerNamespaces(Launch& launch) {
-  (void)launch;
+  TRY(PrepareForUserNamespace(launch));
   // Root and working directory become those of the mount namespace (setns(2)).
   int flags = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNS;
+  if (launch.in_user_namespace()) flags |= CLONE_NEWUSER;
   if (::setns(kLaunchNamespaceFd, flags) != 0) return Error::Sys(errno, "setns", "container");
-  return {};
+  return BecomePodRoot(launch);
 }
 
 Result<> OpenExecTerminal(Launch& launch) {

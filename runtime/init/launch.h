@@ -14,6 +14,7 @@ namespace skiff::runtime {
 
 struct Launch {
   LaunchSpec spec;
+  bool in_user_namespace() const { return !spec.user_namespace.empty(); }
   UniqueFd oom_score_file;              // of this process; opened while the host's /proc is there
   std::vector<UniqueFd> mount_sources;  // one for each of spec.container.mounts
   UniqueFd host_shm;                    // IPC namespace of the node: its /dev/shm
@@ -25,11 +26,36 @@ struct Launch {
   ResolvedUser user;
   std::string home;
   std::string console_socket;  // where an OCI runtime sends the terminal; empty: there is none
+
+  bool limits_set = false;
+  UniqueFd scratch;  // spec.scratch_dir, in the sandbox's mount namespace
+  // With a user namespace: it, and what is opened as long as the host's files may be.
+  UniqueFd user_namespace;
+  UniqueFd network_namespace;               // of a sandbox or probe
+  UniqueFd host_sys;                        // /sys of a pod on the node's network
+  std::vector<UniqueFd> standard_devices;   // in the order of kStandardDevices
+  std::vector<UniqueFd> specified_devices;  // one for each of spec.devices
 };
+
+struct StandardDevice {
+  const char* name;
+  unsigned major, minor;
+};
+constexpr StandardDevice kStandardDevices[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+                                               {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
 // common.cc
 Result<> JoinCgroups(Launch& launch);
 Result<> SetLimits(Launch& launch);
+// userns.cc; all but the last four do nothing without a user namespace
+Result<> OpenPodsUserNamespace(Launch& launch);
+Result<> PrepareForUserNamespace(Launch& launch);  // what the node's root alone can do
+Result<> BecomePodRoot(Launch& launch);
+Result<> ForkIntoPidNamespace(Launch& launch);  // where spec.new_pid_namespace: only the child
+                                                // returns
+Result<> PinNamespaces(Launch& launch);
+Result<> MakeProbedNamespaces(Launch& launch);
+Result<> ReportSuccess(Launch& launch);  // returns only on failure
 // sandbox.cc
 Result<> CreateSandboxNamespaces(Launch& launch);
 Result<> SetHostname(Launch& launch);
@@ -38,6 +64,7 @@ Result<> BuildSandboxRoot(Launch& launch);
 Result<> BecomePause(Launch& launch);  // returns only on failure
 // rootfs.cc
 Result<> OpenMountSources(Launch& launch);
+Result<> OpenDeviceSources(Launch& launch);
 Result<> BuildRootfs(Launch& launch);
 Result<> JoinSandboxNamespaces(Launch& launch);
 Result<> CreateContainerNamespaces(Launch& launch);

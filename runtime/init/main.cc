@@ -34,10 +34,15 @@ Result<> WaitForGo(Launch& launch) {
 }
 
 constexpr StepEntry kSandboxSteps[] = {
-    {Step::kJoinCgroups, JoinCgroups}, {Step::kCreateNamespaces, CreateSandboxNamespaces},
-    {Step::kSetHostname, SetHostname}, {Step::kSetSysctls, SetSysctls},
-    {Step::kSetLimits, SetLimits},     {Step::kBuildRootfs, BuildSandboxRoot},
-    {Step::kWaitForGo, WaitForGo},     {Step::kExec, BecomePause},
+    {Step::kJoinCgroups, JoinCgroups},
+    {Step::kEnterUserNamespace, OpenPodsUserNamespace},
+    {Step::kCreateNamespaces, CreateSandboxNamespaces},
+    {Step::kSetHostname, SetHostname},
+    {Step::kSetSysctls, SetSysctls},
+    {Step::kSetLimits, SetLimits},
+    {Step::kBuildRootfs, BuildSandboxRoot},
+    {Step::kWaitForGo, WaitForGo},
+    {Step::kExec, BecomePause},
 };
 
 // Everything of the host is opened before its files go out of sight; nothing is attached before
@@ -46,6 +51,7 @@ constexpr StepEntry kSandboxSteps[] = {
 // before the privilege to load it is dropped.
 constexpr StepEntry kContainerSteps[] = {
     {Step::kJoinCgroups, JoinCgroups},
+    {Step::kEnterUserNamespace, OpenPodsUserNamespace},
     {Step::kOpenMountSources, OpenMountSources},
     {Step::kBuildRootfs, BuildRootfs},
     {Step::kJoinNamespaces, JoinSandboxNamespaces},
@@ -99,6 +105,21 @@ constexpr StepEntry kOciCommandSteps[] = {
     {Step::kExec, BecomeOciRuntime},
 };
 
+constexpr StepEntry kNamespacesSteps[] = {
+    {Step::kCreateNamespaces, PinNamespaces},
+    {Step::kExec, ReportSuccess},
+};
+
+// What a pod with a user namespace and its containers need of the machine, tried out.
+constexpr StepEntry kProbeSteps[] = {
+    {Step::kCreateNamespaces, MakeProbedNamespaces},
+    {Step::kJoinCgroups, JoinCgroups},
+    {Step::kBuildRootfs, BuildRootfs},
+    {Step::kJoinNamespaces, CreateSandboxNamespaces},
+    {Step::kMountKernelFilesystems, BuildSandboxRoot},
+    {Step::kExec, ReportSuccess},
+};
+
 void ReportFailure(Step step, const Error& error) {
   LaunchFailure failure{.step = step, .sys_errno = error.sys_errno(), .subject = error.message()};
   if (failure.sys_errno != 0) {
@@ -146,6 +167,8 @@ int Main() {
     case LaunchKind::kOci:
       return launch.spec.oci.bundle.empty() ? RunSteps(kOciCommandSteps, launch)
                                             : RunSteps(kOciCreateSteps, launch);
+    case LaunchKind::kNamespaces: return RunSteps(kNamespacesSteps, launch);
+    case LaunchKind::kProbe: return RunSteps(kProbeSteps, launch);
   }
   return 1;
 }

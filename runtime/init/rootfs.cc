@@ -13,6 +13,7 @@
 #include "base/os/files.h"
 #include "runtime/init/launch.h"
 #include "runtime/linux/mounts.h"
+#include "runtime/linux/userns.h"
 
 namespace skiff::runtime {
 namespace {
@@ -35,10 +36,20 @@ uint64_t PropagationFlag(MountPropagation propagation) {
   return MS_PRIVATE;
 }
 
-Result<UniqueFd> OpenBindSource(const MountSpec& mount) {
+// The user namespace that has these mappings: the pod's, or one for this purpose.
+Result<UniqueFd> NamespaceFor(const Launch& launch, const IdMappings& mappings) {
+  if (mappings == launch.spec.user_namespace) return launch.user_namespace.Duplicate();
+  return std::move(TRY(MakeUserNamespace(mappings, false)).user);
+}
+
+Result<UniqueFd> OpenBindSource(const Launch& launch, const MountSpec& mount) {
   UniqueFd source = TRY(OpenFile(mount.source, O_PATH));
   if (!mount.sub_path.empty()) source = TRY(OpenInRoot(source.get(), mount.sub_path, O_PATH));
   UniqueFd tree = TRY(CloneTree(source.get(), "", mount.recursive).With(mount.source));
+  if (!mount.id_mappings.empty()) {
+    UniqueFd mapping = TRY(NamespaceFor(launch, mount.id_mappings));
+    TRY(MapMountIds(tree.get(), mapping.get(), mount.source));
+  }
   TRY(ChangeMount(tree.get(), 0, PropagationFlag(mount.propagation), true).With(mount.source));
   uint64_t attributes = AttributesOf(mount);
   if (attributes != 0) {
@@ -118,24 +129,51 @@ Result<> MakePathReadonly(int root, const std::string& path) {
   return AttachMount(cover.get(), target->get(), path);
 }
 
+// The layers with their owners as the pod has them, mounted below scratch_dir in a mount namespace
+// of this process's own: overlayfs takes paths, and before 6.15 only of what is attached.
+Result<std::vector<std::string>> MapLayers(const std::vector<std::string>& layers,
+                                           int user_namespace, const std::string& scratch_dir) {
+  if (::unshare(CLONE_NEWNS) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNS");
+  if (::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) {
+    return Error::Sys(errno, "mount private", "/");
+  }
+  UniqueFd folder = TRY(MakeFilesystem("tmpfs", {{"mode", "0700"}, {"size", "1m"}}, 0));
+  UniqueFd scratch = TRY(OpenFile(scratch_dir, O_PATH | O_DIRECTORY));
+  TRY(AttachMount(folder.get(), scratch.get(), scratch_dir));
+  std::vector<std::string> mapped;
+  for (const std::string& layer : layers) {
+    std::string name = std::to_string(mapped.size());
+    if (::mkdirat(folder.get(), name.c_str(), 0700) != 0) return Error::Sys(errno, "mkdir", name);
+    UniqueFd tree = TRY(CloneTree(AT_FDCWD, layer, false));
+    TRY(MapMountIds(tree.get(), user_namespace, layer));
+    UniqueFd target = TRY(OpenInRoot(folder.get(), name, O_PATH));
+    TRY(AttachMount(tree.get(), target.get(), layer));
+    mapped.push_back(scratch_dir + "/" + name);
+  }
+  return mapped;
+}
+
 }  // namespace
 
 Result<> OpenMountSources(Launch& launch) {
   for (const MountSpec& mount : launch.spec.container.mounts) {
     bool bind = mount.type == MountSpec::Type::kBind;
-    launch.mount_sources.push_back(bind ? TRY(OpenBindSource(mount)) : UniqueFd());
+    launch.mount_sources.push_back(bind ? TRY(OpenBindSource(launch, mount)) : UniqueFd());
   }
   if (launch.spec.ipc == NamespaceMode::kNode) {
     launch.host_shm = TRY(CloneTree(AT_FDCWD, "/dev/shm", false));
     TRY(ChangeMount(launch.host_shm.get(), 0, MS_PRIVATE, false));
   }
-  return {};
+  return OpenDeviceSources(launch);
 }
 
 Result<> BuildRootfs(Launch& launch) {
   const RootfsSpec& rootfs = launch.spec.container.rootfs;
   if (rootfs.writable_dir.empty() && rootfs.lower_dirs.size() == 1) {
     launch.rootfs = TRY(CloneTree(AT_FDCWD, rootfs.lower_dirs[0], true));
+    if (launch.in_user_namespace()) {
+      TRY(MapMountIds(launch.rootfs.get(), launch.user_namespace.get(), rootfs.lower_dirs[0]));
+    }
     return ChangeMount(launch.rootfs.get(), 0, MS_PRIVATE, true);
   }
   OverlayLayers layers{.lower = rootfs.lower_dirs};
@@ -143,19 +181,26 @@ Result<> BuildRootfs(Launch& launch) {
     layers.upper = rootfs.writable_dir + "/upper";
     layers.work = rootfs.writable_dir + "/work";
   }
+  if (launch.in_user_namespace()) {
+    layers.lower =
+        TRY(MapLayers(layers.lower, launch.user_namespace.get(), launch.spec.scratch_dir));
+  }
   launch.rootfs =
       TRY(MakeOverlay(layers, launch.spec.scratch_dir, launch.spec.overlay_single_layers));
   return {};
 }
 
 Result<> JoinSandboxNamespaces(Launch& launch) {
+  TRY(PrepareForUserNamespace(launch));
   // Those that pause shares with the node are the node's: joining them changes nothing.
   int flags = CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS;
+  if (launch.in_user_namespace()) flags |= CLONE_NEWUSER;
   if (::setns(kLaunchNamespaceFd, flags) != 0) return Error::Sys(errno, "setns", "sandbox");
   if (launch.spec.ipc != NamespaceMode::kNode) {
     launch.pod_shm = TRY(CloneTree(AT_FDCWD, "/shm", false));
   }
-  return {};
+  TRY(ForkIntoPidNamespace(launch));
+  return BecomePodRoot(launch);
 }
 
 Result<> CreateContainerNamespaces(Launch& launch) {

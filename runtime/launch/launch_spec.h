@@ -11,6 +11,13 @@
 // kReady, waits for kGo and becomes the program (an OCI runtime: in the pid namespace of the shim,
 // with the container's streams, for it passes them on). Success shows as the end of the socket (it
 // is close-on-exec), failure as kFailed.
+//
+// A pid namespace that belongs to a user namespace is made by a process in that user namespace, so
+// such a process cannot be born in it and still see to the host's files: skiff-init forks a
+// sibling there (kForked), which goes on in its place.
+//
+// The daemon itself starts skiff-init for kNamespaces, with the descriptors 3 and 4 alone: a
+// threaded program cannot make a user namespace. There success is kReady and the exit code 0.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +36,15 @@ constexpr int kLaunchSocketFd = 4;
 constexpr int kLaunchNamespaceFd = 5;
 constexpr int kLaunchPauseFd = 6;
 
-// kOci: a command of an OCI runtime, which init becomes; "create" makes a container of it.
-enum class LaunchKind : uint8_t { kSandbox = 0, kContainer = 1, kExec = 2, kOci = 3 };
-constexpr LaunchKind LastOf(LaunchKind) { return LaunchKind::kOci; }
+enum class LaunchKind : uint8_t {
+  kSandbox = 0,
+  kContainer = 1,
+  kExec = 2,
+  kOci = 3,         // a command of an OCI runtime, which init becomes; "create" makes a container
+  kNamespaces = 4,  // pins a user namespace, and a network namespace in it
+  kProbe = 5,       // finds out whether user namespaces and id-mapped mounts work here
+};
+constexpr LaunchKind LastOf(LaunchKind) { return LaunchKind::kProbe; }
 
 // A device as it is to appear in the container; the daemon reads the numbers off the host's.
 struct DeviceNode {
@@ -42,10 +55,11 @@ struct DeviceNode {
   uint32_t uid = 0;
   uint32_t gid = 0;
   std::string access;  // of r, w, m
+  std::string host_path;
 };
 template <class A>
 void Describe(A& archive, DeviceNode& d) {
-  archive(d.path, d.mode, d.major, d.minor, d.uid, d.gid, d.access);
+  archive(d.path, d.mode, d.major, d.minor, d.uid, d.gid, d.access, d.host_path);
 }
 
 struct LaunchSpec {
@@ -69,13 +83,18 @@ struct LaunchSpec {
 
   ExecSpec exec;  // kExec
   OciLaunch oci;  // kOci
+
+  IdMappings user_namespace;       // of the pod; empty: the node's
+  std::string userns_path;         // where it is pinned
+  bool new_pid_namespace = false;  // make it, once in the user namespace
+  bool host_network = false;       // of the sandbox
 };
 
 template <class A>
 void Describe(A& archive, LaunchSpec& l) {
   archive(l.kind, l.cgroup_task_files, l.overlay_single_layers, l.sandbox, l.netns_path,
           l.scratch_dir, l.container, l.seccomp_filter, l.cgroup_hierarchies, l.ipc, l.devices,
-          l.exec, l.oci);
+          l.exec, l.oci, l.user_namespace, l.userns_path, l.new_pid_namespace, l.host_network);
 }
 
 template <class A>
@@ -88,7 +107,16 @@ enum LaunchMessage : uint16_t {
   kLaunchReady = 1,   // init: LaunchReady; with the terminal's master side, if there is one
   kLaunchGo = 2,      // shim: become the program; the body may be the console's socket (kOci)
   kLaunchFailed = 3,  // init: LaunchFailure; init exits
+  kLaunchForked = 4,  // init: LaunchForked, with a pidfd of the process that goes on in its place
 };
+
+struct LaunchForked {
+  int32_t pid = 0;  // as init sees it, which is as the shim does
+};
+template <class A>
+void Describe(A& archive, LaunchForked& f) {
+  archive(f.pid);
+}
 
 struct LaunchReady {
   ResolvedUser user;

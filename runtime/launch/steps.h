@@ -38,8 +38,9 @@ enum class Step : uint8_t {
   kExec,
   kPrepareBundle,  // of an OCI runtime
   kWriteConfig,
+  kEnterUserNamespace,
 };
-constexpr Step LastOf(Step) { return Step::kWriteConfig; }
+constexpr Step LastOf(Step) { return Step::kEnterUserNamespace; }
 
 constexpr std::string_view StepName(Step step) {
   switch (step) {
@@ -69,6 +70,7 @@ constexpr std::string_view StepName(Step step) {
     case Step::kExec: return "exec";
     case Step::kPrepareBundle: return "prepare bundle";
     case Step::kWriteConfig: return "write bundle configuration";
+    case Step::kEnterUserNamespace: return "enter user namespace";
   }
   return "unknown step";
 }

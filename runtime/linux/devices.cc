@@ -26,7 +26,8 @@ Result<DeviceNode> NodeOf(const DeviceSpec& device) {
                     .minor = minor(info.st_rdev),
                     .uid = info.st_uid,
                     .gid = info.st_gid,
-                    .access = device.access};
+                    .access = device.access,
+                    .host_path = device.host_path};
 }
 
 // What a container has of its own in /dev.

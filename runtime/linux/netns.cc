@@ -93,8 +93,8 @@ Result<> PinNetworkNamespace(const std::string& path) {
   });
 }
 
-Result<> UnpinNetworkNamespace(const std::string& path) {
-  TRY(failpoint::Reach("unpin network namespace", path));
+Result<> UnpinNamespace(const std::string& path) {
+  TRY(failpoint::Reach("unpin namespace", path));
   // EINVAL: the file is there, but nothing is mounted on it.
   if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != ENOENT &&
       errno != EINVAL) {

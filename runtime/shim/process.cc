@@ -76,6 +76,10 @@ bool LaunchedProcess::HandleMessage() {
     state_ = State::kWaiting;
     LaunchReady ready = Decode<LaunchReady>(message.body).value_or({});
     owner_.OnReady(ready, message.fds.empty() ? UniqueFd() : std::move(message.fds[0]));
+  } else if (message.type == kLaunchForked && state_ == State::kSettingUp &&
+             message.fds.size() == 1) {
+    pid_ = Decode<LaunchForked>(message.body).value_or(LaunchForked{.pid = pid_}).pid;
+    pidfd_ = std::move(message.fds[0]);
   } else if (message.type == kLaunchFailed && !failed_) {
     failed_ = true;
     owner_.OnLaunchFailed(Decode<LaunchFailure>(message.body).value_or({}));
@@ -83,10 +87,15 @@ bool LaunchedProcess::HandleMessage() {
   return true;
 }
 
-void LaunchedProcess::HandleEnd(int wait_status) {
-  // What init said before it died comes first.
+void LaunchedProcess::ReadMessages() {
   while (HandleMessage()) {
   }
+}
+
+void LaunchedProcess::HandleEnd(pid_t pid, int wait_status) {
+  // What init said before it died comes first.
+  ReadMessages();
+  if (pid != pid_) return;  // another has taken its place
   CloseSocket();
   State before = std::exchange(state_, State::kEnded);
   ExitStatus status;

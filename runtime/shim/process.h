@@ -46,8 +46,10 @@ class LaunchedProcess : public Watcher {
   void Started();
   // Lets the program run; only in kWaiting. word: for LaunchKind::kOci.
   Result<> Go(std::string_view word = {});
-  // The SIGCHLD of this process: status as waitpid(2) gave it.
-  void HandleEnd(int wait_status);
+  // The SIGCHLD of a process that pid() was: status as waitpid(2) gave it.
+  void HandleEnd(pid_t pid, int wait_status);
+  // What init has said and we have not read.
+  void ReadMessages();
   Result<> Signal(int signal_number) const;
 
   State state() const { return state_; }

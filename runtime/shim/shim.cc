@@ -46,34 +46,19 @@ void Shim::Reap() {
   int status = 0;
   pid_t pid;
   while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
-    auto is_it = [pid](LaunchedProcess& process) {
-      return process.pid() == pid && process.state() != LaunchedProcess::State::kEnded;
-    };
-    if (pause_ && is_it(pause_->process())) {
-      pause_->process().HandleEnd(status);
+    LaunchedProcess* process = FindByPid(pid);
+    if (process == nullptr) {
+      // Perhaps one that has taken another's place, which we have not read yet.
+      ForEachProcess([](LaunchedProcess& launched) { launched.ReadMessages(); });
+      process = FindByPid(pid);
+    }
+    if (process != nullptr) {
+      process->HandleEnd(pid, status);
       continue;
     }
-    auto container = std::find_if(containers_.begin(), containers_.end(),
-                                  [&](const auto& held) { return is_it(held->process()); });
-    if (container != containers_.end()) {
-      (*container)->process().HandleEnd(status);
-      continue;
-    }
-    auto commanding = std::find_if(containers_.begin(), containers_.end(), [&](const auto& held) {
-      return held->command() != nullptr && is_it(held->command()->process());
-    });
-    if (commanding != containers_.end()) {
-      (*commanding)->command()->process().HandleEnd(status);
-      continue;
-    }
-    auto exec = std::find_if(execs_.begin(), execs_.end(),
-                             [&](const auto& held) { return is_it(held->process()); });
-    if (exec != execs_.end()) {
-      (*exec)->process().HandleEnd(status);
-      continue;
-    }
-    // An orphan: of a container without a pid namespace, and nobody asks; or a container's first
-    // process that died before the OCI runtime which made it could say its number.
+    // An orphan: of a container without a pid namespace, or one whose place another has taken, and
+    // nobody asks; or a container's first process that died before the OCI runtime which made it
+    // could say its number.
     orphans_.emplace_back(pid, status);
   }
   bool commands = std::any_of(containers_.begin(), containers_.end(),
@@ -88,6 +73,23 @@ std::optional<int> Shim::TakeOrphan(pid_t pid) {
   int status = found->second;
   orphans_.erase(found);
   return status;
+}
+
+void Shim::ForEachProcess(const std::function<void(LaunchedProcess&)>& visit) const {
+  if (pause_) visit(pause_->process());
+  for (const auto& container : containers_) {
+    visit(container->process());
+    if (container->command() != nullptr) visit(container->command()->process());
+  }
+  for (const auto& exec : execs_) visit(exec->process());
+}
+
+LaunchedProcess* Shim::FindByPid(pid_t pid) const {
+  LaunchedProcess* found = nullptr;
+  ForEachProcess([&](LaunchedProcess& process) {
+    if (process.pid() == pid && process.state() != LaunchedProcess::State::kEnded) found = &process;
+  });
+  return found;
 }
 
 void Shim::OnConnection() {
@@ -189,7 +191,7 @@ Result<> Shim::HandleCreateContainer(Message& message) {
   int pause_pidfd = pause_->process().pidfd();
   Birthplace birthplace{.cgroup = body.cgroup};
   switch (body.pid) {
-    case NamespaceMode::kContainer: birthplace.new_pid_namespace = true; break;
+    case NamespaceMode::kContainer: birthplace.new_pid_namespace = !body.user_namespace; break;
     case NamespaceMode::kPod: birthplace.pid_namespace_of = pause_pidfd; break;
     case NamespaceMode::kNode: break;
     case NamespaceMode::kTarget: {

@@ -3,6 +3,7 @@
 // there is one for each pod.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 
 namespace skiff::runtime {
 
+class LaunchedProcess;
 class PauseProcess;
 class PodContainer;
 class ContainerExec;
@@ -73,6 +75,8 @@ class Shim {
   Result<> HandleStartExec(Message& message);
   Result<> HandleAttach(Message& message);
   Result<> HandleContainerRef(Message& message);
+  void ForEachProcess(const std::function<void(LaunchedProcess&)>& visit) const;
+  LaunchedProcess* FindByPid(pid_t pid) const;
   PodContainer* Find(const std::string& id) const;
   Result<PodContainer*> Need(const std::string& id) const;
   void SendBytes(uint16_t type, uint32_t request, std::string_view body,

@@ -7,6 +7,7 @@
 //       record                  SandboxRecord: written before anything of the sandbox is made
 //       shim.sock               where the shim listens
 //       exit                    ExitReport of pause, by the shim
+//       userns                  a mount of the pod's user namespace, where it has one of its own
 //     containers/<id>/
 //       record                  ContainerRecord: likewise
 //       exit                    ContainerReport, by the shim
@@ -28,6 +29,7 @@ class StatePaths {
   std::string Sandbox(const std::string& id) const { return Sandboxes() + "/" + id; }
   std::string SandboxRecord(const std::string& id) const { return Sandbox(id) + "/record"; }
   std::string SandboxExit(const std::string& id) const { return Sandbox(id) + "/exit"; }
+  std::string SandboxUserns(const std::string& id) const { return Sandbox(id) + "/userns"; }
   static constexpr const char* kSocketName = "shim.sock";
   std::string Containers() const { return root_ + "/containers"; }
   std::string Container(const std::string& id) const { return Containers() + "/" + id; }

@@ -20,6 +20,46 @@ Result<> CheckPath(const std::string& path, const char* what) {
   return {};
 }
 
+Result<> CheckMappings(const IdMappings& mappings, const std::string& what) {
+  if (mappings.empty()) return {};
+  constexpr size_t kKernelLimit = 340;  // user_namespaces(7)
+  for (const auto* list : {&mappings.uids, &mappings.gids}) {
+    const char* kind = list == &mappings.uids ? ": uid mapping" : ": gid mapping";
+    if (list->empty() || list->size() > kKernelLimit) return Bad(what + kind + "s: 1 to 340");
+    for (const IdMapping& mapping : *list) {
+      // The last id is no id: it means "none".
+      uint64_t highest = uint64_t{std::max(mapping.host_id, mapping.container_id)} + mapping.length;
+      if (mapping.length == 0 || highest > UINT32_MAX) return Bad(what + kind + ": bad length");
+    }
+  }
+  return {};
+}
+
+bool MapsRoot(const std::vector<IdMapping>& mappings) {
+  return std::any_of(mappings.begin(), mappings.end(),
+                     [](const IdMapping& mapping) { return mapping.container_id == 0; });
+}
+
+Result<> CheckUserNamespace(const SandboxSpec& spec) {
+  if (spec.user_namespace.empty()) return {};
+  TRY(CheckMappings(spec.user_namespace, "user namespace"));
+  if (!MapsRoot(spec.user_namespace.uids) || !MapsRoot(spec.user_namespace.gids)) {
+    return Bad("user namespace: ids 0 must be mapped");
+  }
+  if (!spec.handler.empty()) {
+    return Error(Code::kUnimplemented,
+                 "user namespaces need the built-in runtime, not handler " + spec.handler);
+  }
+  // The node's would be out of the pod's reach: /proc and /dev/mqueue could not be mounted.
+  if (spec.pid == NamespaceMode::kNode) {
+    return Bad("a pod with a user namespace cannot use the node's pid namespace");
+  }
+  if (spec.ipc == NamespaceMode::kNode) {
+    return Bad("a pod with a user namespace cannot use the node's ipc namespace");
+  }
+  return {};
+}
+
 Result<> CheckMount(const MountSpec& mount) {
   TRY(CheckPath(mount.target, "mount target"));
   if (mount.type == MountSpec::Type::kBind) TRY(CheckPath(mount.source, "mount source"));
@@ -28,6 +68,7 @@ Result<> CheckMount(const MountSpec& mount) {
     return Bad("mount " + mount.target +
                ": recursive read-only needs read-only and private propagation");
   }
+  TRY(CheckMappings(mount.id_mappings, "mount " + mount.target));
   return {};
 }
 
@@ -57,6 +98,7 @@ Result<> CheckSpec(const SandboxSpec& spec) {
     return Bad("ipc namespace must be the pod's or the node's");
   }
   if (spec.pid == NamespaceMode::kTarget) return Bad("a sandbox has no target pid namespace");
+  TRY(CheckUserNamespace(spec));
   if (!spec.cgroup_parent.empty()) TRY(CheckCgroupPath(spec.cgroup_parent));
   if (spec.client_data.size() > kClientDataLimitBytes) return Bad("client data is too long");
   return {};

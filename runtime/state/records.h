@@ -33,11 +33,12 @@ struct SandboxRecord {
   std::string pause_cgroup;
   // The caller's cgroup parent was made by us: removed with the last sandbox in it.
   bool made_cgroup_parent = false;
+  std::string userns_path;  // where its user namespace is pinned; empty: the node's
 };
 template <class A>
 void Describe(A& archive, SandboxRecord& r) {
   archive(r.version, r.boot_id, r.spec, r.stage, r.created, r.netns_path, r.cgroup_path,
-          r.owns_cgroup, r.pause_cgroup, r.made_cgroup_parent);
+          r.owns_cgroup, r.pause_cgroup, r.made_cgroup_parent, r.userns_path);
 }
 
 struct ContainerRecord {

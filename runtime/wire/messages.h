@@ -93,11 +93,14 @@ struct CreateContainerRequest {
   // The bundle (oci/config.h) where an OCI runtime makes it; empty: skiff-init does. Its specs are
   // of LaunchKind::kOci, one with kCreateContainer and one with kStartContainer.
   std::string bundle;
+  // The pod has a user namespace: skiff-init makes the pid namespace in it (launch_spec.h).
+  bool user_namespace = false;
 };
 template <class A>
 void Describe(A& archive, CreateContainerRequest& m) {
   archive(m.id, m.pid, m.target_id, m.terminal, m.stdin_open, m.stdin_once, m.log, m.kill_file,
-          m.procs_file, m.oom_counter_file, m.exit_record_path, m.cgroup, m.bundle);
+          m.procs_file, m.oom_counter_file, m.exit_record_path, m.cgroup, m.bundle,
+          m.user_namespace);
 }
 
 struct ContainerRef {

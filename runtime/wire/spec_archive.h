@@ -12,9 +12,19 @@ constexpr MountSpec::Type LastOf(MountSpec::Type) { return MountSpec::Type::kTmp
 constexpr SeccompSpec::Kind LastOf(SeccompSpec::Kind) { return SeccompSpec::Kind::kProfile; }
 
 template <class A>
+void Describe(A& archive, IdMapping& m) {
+  archive(m.container_id, m.host_id, m.length);
+}
+
+template <class A>
+void Describe(A& archive, IdMappings& m) {
+  archive(m.uids, m.gids);
+}
+
+template <class A>
 void Describe(A& archive, SandboxSpec& s) {
   archive(s.id, s.hostname, s.network, s.ipc, s.pid, s.sysctls, s.cgroup_parent, s.oom_score_adj,
-          s.shm_bytes, s.client_data, s.handler);
+          s.shm_bytes, s.client_data, s.handler, s.user_namespace);
 }
 
 template <class A>
@@ -25,7 +35,7 @@ void Describe(A& archive, RootfsSpec& r) {
 template <class A>
 void Describe(A& archive, MountSpec& m) {
   archive(m.type, m.source, m.target, m.sub_path, m.readonly, m.recursive_readonly, m.no_exec,
-          m.no_dev, m.no_suid, m.recursive, m.propagation, m.tmpfs_options);
+          m.no_dev, m.no_suid, m.recursive, m.propagation, m.tmpfs_options, m.id_mappings);
 }
 
 template <class A>

@@ -28,7 +28,7 @@ def _apparmor_missing():
 
 
 # When a group of skips.txt is skipped.
-CONDITIONS = {"apparmor": _apparmor_missing, "benchmark": lambda: True, "userns": lambda: True}
+CONDITIONS = {"apparmor": _apparmor_missing, "benchmark": lambda: True}
 
 
 def expected_skips(missing=None):
