@@ -65,23 +65,34 @@ Result<ContainerPtr> RuntimeService::FindRunning(const std::string& id) const {
   return container;
 }
 
-// The host directory that each image mount shows.
-Result<std::map<int, std::string>> RuntimeService::ResolveImageMounts(
-    const api::ContainerConfig& config) {
-  std::map<int, std::string> sources;
+// By a name that tells whose it is (recover.cc).
+std::string RuntimeService::VolumeSnapshot(const std::string& id, int index) {
+  return id + "-" + std::to_string(index);
+}
+
+// The layers that each image mount shows. They are held by snapshots that nobody writes to: the
+// image may be removed while the container uses it.
+Result<std::map<int, std::vector<std::string>>> RuntimeService::ResolveImageMounts(
+    const api::ContainerConfig& config, const std::string& id) {
+  std::map<int, std::vector<std::string>> sources;
   for (int i = 0; i < config.mounts_size(); ++i) {
     const std::string& name = config.mounts(i).image().image();
     if (name.empty()) continue;
     const auto image = deps_.images->Find(name);
     if (image == nullptr) return Error(Code::kNotFound, "image volume: no image " + name);
-    if (image->layers.size() != 1) {
-      return Error(Code::kUnimplemented, "image volume: " + name + " has " +
-                                             std::to_string(image->layers.size()) +
-                                             " layers; volumes of one layer are supported");
-    }
-    sources[i] = deps_.images->root() + "/layers/" + image->layers.front().key + "/fs";
+    auto snapshot = TRY(deps_.images->CreateSnapshot(VolumeSnapshot(id, i), image->id));
+    sources[i] = std::move(snapshot.lower_dirs);
   }
   return sources;
+}
+
+Result<> RuntimeService::DeleteSnapshots(
+    const std::string& id, const google::protobuf::RepeatedPtrField<api::Mount>& mounts) {
+  for (int i = 0; i < mounts.size(); ++i) {
+    if (mounts[i].image().image().empty()) continue;
+    TRY(deps_.images->DeleteSnapshot(VolumeSnapshot(id, i)));
+  }
+  return deps_.images->DeleteSnapshot(id);
 }
 
 // Plans the container and takes a writable layer for it; nothing else is made yet.
@@ -94,13 +105,16 @@ Result<ContainerPtr> RuntimeService::Assemble(const api::CreateContainerRequest&
     return Error(Code::kNotFound, "no image \"" + config.image().image() + "\" on this node");
   }
   const std::string files = SandboxDirectory(sandbox->id);
-  ContainerContext context{id, sandbox->id, sandbox->request.config(), *image, {}, {}, "", {}};
+  ContainerContext context{id, sandbox->id, sandbox->request.config(), *image, {}, {}, "", {}, {}};
   context.files = {files + "/resolv.conf", files + "/hostname", files + "/hosts"};
   const api::NamespaceOption& namespaces = config.linux().security_context().namespace_options();
   if (namespaces.pid() == api::TARGET) {
     context.target_id = TRY(table_.FindContainer(namespaces.target_id()))->id;
   }
-  context.image_mounts = TRY(ResolveImageMounts(config));
+  context.image_mounts = TRY(ResolveImageMounts(config, id));
+  std::vector<std::string> devices;
+  for (const api::CDIDevice& device : config.cdi_devices()) devices.push_back(device.name());
+  context.devices = TRY(ResolveCdiDevices(devices, deps_.cdi_dirs));
   context.overlay = TRY(deps_.images->CreateSnapshot(id, image->id));
   *spec = TRY(PlanContainer(config, context));
   spec->log.rotate_bytes = deps_.logs.rotate_bytes;
@@ -154,16 +168,17 @@ Result<> RuntimeService::CreateContainer(const api::CreateContainerRequest& requ
     if (const size_t slash = spec.log.path.rfind('/'); slash != std::string::npos && slash > 0) {
       TRY(MakeDirectories(spec.log.path.substr(0, slash), 0755));
     }
-    for (const runtime::MountSpec& mount : spec.mounts) {
+    for (const api::Mount& mount : request.config().mounts()) {
       // As Docker does: what is mounted and does not exist becomes a directory.
-      if (!PathExists(mount.source)) TRY(MakeDirectories(mount.source, 0755));
+      const std::string& path = mount.host_path();
+      if (!path.empty() && !PathExists(path)) TRY(MakeDirectories(path, 0755));
     }
     TRY(deps_.runtime->CreateContainer(spec));
     return container;
   }();
   if (!created.ok()) {
     (void)deps_.runtime->RemoveContainer(id);  // Recover removes what is left
-    (void)deps_.images->DeleteSnapshot(id);
+    (void)DeleteSnapshots(id, request.config().mounts());
     table_.Release(key);
     return std::move(created).error();
   }
@@ -214,7 +229,7 @@ Result<> RuntimeService::StopContainer(const api::StopContainerRequest& request,
 Result<> RuntimeService::Discard(const ContainerPtr& container) {
   if (!table_.FindContainer(container->id).ok()) return {};
   TRY(deps_.runtime->RemoveContainer(container->id));
-  TRY(deps_.images->DeleteSnapshot(container->id));
+  TRY(DeleteSnapshots(container->id, container->fixed.mounts()));
   stats_.Forget(container->id);
   ContainerView view = container->view();
   view.state = runtime::ContainerState::kExited;
@@ -261,6 +276,13 @@ Result<> RuntimeService::UpdateContainerResources(
     return Error(Code::kFailedPrecondition, "container " + container->id + " has exited");
   }
   TRY(deps_.runtime->UpdateResources(container->id, resources));
+  // 0 is what a caller says who has no opinion.
+  if (const int64_t score = request.linux().oom_score_adj(); score != 0) {
+    if (score < -1000 || score > 1000) {
+      return Error(Code::kInvalidArgument, "resources: bad oom_score_adj");
+    }
+    TRY(deps_.runtime->SetOomScore(container->id, static_cast<int>(score)));
+  }
   ContainerView view = container->view();
   view.resources.MergeFrom(request.linux());
   container->set_view(std::move(view));

@@ -94,7 +94,8 @@ Result<> RuntimeService::RecoverContainers() {
 // Writable layers and shared files that no record names.
 Result<> RuntimeService::DropOrphans() {
   for (const std::string& id : deps_.images->ListSnapshots()) {
-    if (table_.FindContainer(id).ok()) continue;
+    // Its writable layer, or one of its image volumes (VolumeSnapshot).
+    if (table_.FindContainer(id.substr(0, id.find('-'))).ok()) continue;
     WarnOf(deps_.images->DeleteSnapshot(id), "snapshot", id);
   }
   const std::string directory = deps_.state_dir + "/sandboxes";

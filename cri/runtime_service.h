@@ -35,6 +35,7 @@ class RuntimeService {
     std::string state_dir;
     std::string version;
     runtime::LogSpec logs = {};  // CriOptions::logs
+    std::vector<std::string> cdi_dirs = {};
   };
   explicit RuntimeService(Deps deps)
       : deps_(std::move(deps)), stats_(*deps_.runtime, *deps_.blocking) {}
@@ -111,7 +112,12 @@ class RuntimeService {
   Result<ContainerPtr> Assemble(const api::CreateContainerRequest& request,
                                 const SandboxPtr& sandbox, const std::string& id,
                                 runtime::ContainerSpec* spec);
-  Result<std::map<int, std::string>> ResolveImageMounts(const api::ContainerConfig& config);
+  Result<std::map<int, std::vector<std::string>>> ResolveImageMounts(
+      const api::ContainerConfig& config, const std::string& id);
+  static std::string VolumeSnapshot(const std::string& id, int index);
+  // What CreateContainer took of the image store: the container's layer and its image volumes.
+  Result<> DeleteSnapshots(const std::string& id,
+                           const google::protobuf::RepeatedPtrField<api::Mount>& mounts);
   Result<> Discard(const ContainerPtr& container);
   void Observe(Container& container);
   Result<ContainerPtr> FindRunning(const std::string& id) const;

@@ -84,7 +84,7 @@ Result<std::unique_ptr<CriServer>> CriServer::Start(CriOptions options) {
               .With("streaming server"));
   parts->runtime_service = std::make_unique<RuntimeService>(RuntimeService::Deps{
       parts->runtime.get(), parts->images.get(), options.network, parts->streaming.get(),
-      &parts->blocking, options.state_dir, options.version, options.logs});
+      &parts->blocking, options.state_dir, options.version, options.logs, options.cdi_dirs});
   TRY(parts->runtime_service->Recover().With("recovery"));
   parts->ReleaseExits();
   parts->image_service = std::make_unique<ImageService>(*parts->images);

@@ -35,6 +35,8 @@ struct CriOptions {
   // How every container's log is rotated by its writer (the path is each container's own). Not at
   // all by default: then whoever uses the runtime does it, by ReopenContainerLog.
   runtime::LogSpec logs;
+  // Where CDI devices are described; the later override the earlier (cdi.h).
+  std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};
   std::string version = "0.1.0";
 };
 

@@ -44,10 +44,11 @@ Result<> RuntimeService::Version(const api::VersionRequest&, api::VersionRespons
   return {};
 }
 
-// Whether pods may have user namespaces here, with their images' layers id-mapped.
+// Whether pods may have user namespaces here, with their images' layers id-mapped. Tried out where
+// the image store keeps unfinished work, so that nothing stays of a try that is killed.
 const Result<>& RuntimeService::UserNamespaces() {
   std::call_once(user_namespaces_probed_, [this] {
-    user_namespaces_ = deps_.runtime->CheckUserNamespaces(deps_.images->root());
+    user_namespaces_ = deps_.runtime->CheckUserNamespaces(deps_.images->root() + "/staging");
   });
   return user_namespaces_;
 }

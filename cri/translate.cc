@@ -124,6 +124,30 @@ Result<cni::PortMapping> PlanPort(const api::PortMapping& port) {
   return planned;
 }
 
+// Those that belong to a namespace of the pod's own (namespaces(7)): all others are the node's.
+Result<> CheckSysctl(const std::string& name, const runtime::SandboxSpec& spec) {
+  if (name.empty() || name.find_first_of(std::string_view("\0 ", 2)) != std::string::npos ||
+      name.find("..") != std::string::npos) {
+    return Invalid("sysctl \"" + name + "\": bad name");
+  }
+  // sysctl(8): in a name with slashes these part the words.
+  std::string dotted = name;
+  if (name.find('/') < name.find('.')) std::replace(dotted.begin(), dotted.end(), '/', '.');
+  constexpr std::string_view kIpc[] = {"kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."};
+  const bool ipc = std::any_of(std::begin(kIpc), std::end(kIpc),
+                               [&](std::string_view prefix) { return dotted.starts_with(prefix); });
+  const bool network = dotted.starts_with("net.");
+  // With the node's network the pod has the node's names, too.
+  const bool names = dotted == "kernel.domainname";
+  if (!ipc && !network && !names) {
+    return Invalid("sysctl " + name + " is in no namespace: it would change the node's");
+  }
+  if (ipc ? spec.ipc == NamespaceMode::kNode : spec.network == NamespaceMode::kNode) {
+    return Invalid("sysctl " + name + " would change the node's " + (ipc ? "ipc" : "network"));
+  }
+  return {};
+}
+
 Result<> CheckCgroupParent(const std::string& parent) {
   if (parent.empty()) return {};
   if (!IsAbsolute(parent) || (parent + "/").find("/../") != std::string::npos ||
@@ -187,7 +211,8 @@ Result<runtime::MountPropagation> PlanPropagation(api::MountPropagation propagat
   }
 }
 
-Result<runtime::MountSpec> PlanMount(const api::Mount& mount, const std::string& image_source) {
+Result<runtime::MountSpec> PlanMount(const api::Mount& mount,
+                                     const std::vector<std::string>& image_layers) {
   const std::string where = "mount at \"" + mount.container_path() + "\": ";
   runtime::MountSpec planned;
   if (mount.container_path().empty()) return Invalid("mount: container path is empty");
@@ -203,11 +228,14 @@ Result<runtime::MountSpec> PlanMount(const api::Mount& mount, const std::string&
   }
   if (mount.has_image() && !mount.image().image().empty()) {
     if (!mount.host_path().empty()) return Invalid(where + "both an image and a host path");
-    planned.source = image_source;
+    planned.type = runtime::MountSpec::Type::kLayers;
+    planned.layers = image_layers;
     planned.sub_path = mount.image_sub_path();
     planned.readonly = true;
+    planned.no_exec = true;  // as Kubernetes' API has it of image volumes
     return planned;
   }
+  if (!mount.image_sub_path().empty()) return Invalid(where + "an image sub-path without an image");
   if (!IsAbsolute(mount.host_path())) {
     return Invalid(where + "host path \"" + mount.host_path() + "\" is not absolute");
   }
@@ -231,8 +259,9 @@ Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& c
   std::set<std::string> targets;
   for (int i = 0; i < config.mounts_size(); ++i) {
     const auto image = context.image_mounts.find(i);
-    mounts.push_back(TRY(PlanMount(
-        config.mounts(i), image == context.image_mounts.end() ? std::string() : image->second)));
+    mounts.push_back(TRY(PlanMount(config.mounts(i), image == context.image_mounts.end()
+                                                         ? std::vector<std::string>()
+                                                         : image->second)));
     targets.insert(mounts.back().target);
   }
   const bool readonly = config.linux().security_context().readonly_rootfs();
@@ -248,6 +277,15 @@ Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& c
     mount.readonly = readonly;
     mount.id_mappings = user_namespace;
     mounts.push_back(std::move(mount));
+  }
+  // Writable also where the rootfs is not; what is written goes with the container.
+  for (const std::string& path : context.image.config.volumes) {
+    runtime::MountSpec volume;
+    volume.type = runtime::MountSpec::Type::kOwn;
+    volume.target = IsAbsolute(path) ? path : "/" + path;
+    while (volume.target.size() > 1 && volume.target.ends_with('/')) volume.target.pop_back();
+    if (volume.target == "/" || !targets.insert(volume.target).second) continue;
+    mounts.push_back(std::move(volume));
   }
   const auto depth = [](const runtime::MountSpec& mount) {
     return std::count(mount.target.begin(), mount.target.end(), '/');
@@ -268,9 +306,6 @@ Result<std::vector<runtime::DeviceSpec>> PlanDevices(const api::ContainerConfig&
       return Invalid("device \"" + device.host_path() + "\": bad path or permissions");
     }
     devices.push_back(std::move(planned));
-  }
-  if (config.cdi_devices_size() > 0) {
-    return Error(Code::kUnimplemented, "CDI devices are not supported");
   }
   return devices;
 }
@@ -312,15 +347,11 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
   TRY(CheckCgroupParent(linux.cgroup_parent()));
   plan.spec.cgroup_parent = linux.cgroup_parent();
   for (const auto& [name, value] : linux.sysctls()) {
-    if (name.empty() || name.find_first_of(std::string_view("\0 ", 2)) != std::string::npos ||
-        name.find("..") != std::string::npos) {
-      return Invalid("sysctl \"" + name + "\": bad name");
-    }
-    if (plan.spec.network == NamespaceMode::kNode && name.starts_with("net.")) {
-      return Invalid("sysctl " + name + " would change the node's network");
-    }
+    TRY(CheckSysctl(name, plan.spec));
     plan.spec.sysctls[name] = value;
   }
+  for (const auto* resources : {&linux.overhead(), &linux.resources()})
+    TRY(PlanResources(*resources));
   plan.has_network = plan.spec.network == NamespaceMode::kPod;
   plan.network.sandbox_id = id;
   plan.network.pod_namespace = metadata.namespace_();
@@ -429,6 +460,7 @@ Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
   spec.mounts = TRY(PlanMounts(config, context, user_namespace));
   spec.devices = TRY(PlanDevices(config));
   TRY(PlanSecurity(security, context.sandbox, context.image.config, &spec));
+  ApplyCdiEdits(context.devices, &spec);
   spec.pid = TRY(PlanNamespace(security.namespace_options().pid(), "pid"));
   spec.target_id = context.target_id;
   if (spec.pid == NamespaceMode::kTarget && spec.target_id.empty()) {

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "cni/network.h"
+#include "cri/cdi.h"
 #include "proto/cri/runtime/v1/api.pb.h"
 #include "runtime/image/image.h"
 #include "runtime/spec.h"
@@ -37,8 +38,8 @@ struct SandboxFiles {
 // The text of resolv.conf for the sandbox; empty when it is to be the node's.
 std::string RenderResolvConf(const api::DNSConfig& dns);
 
-// Image volumes are resolved by the caller: the host directory of each mount with an image, by
-// its index in the configuration.
+// Image volumes are resolved by the caller: the layers of each mount with an image, topmost first,
+// by its index in the configuration. So are CDI devices.
 struct ContainerContext {
   std::string id;
   std::string sandbox_id;
@@ -47,7 +48,8 @@ struct ContainerContext {
   runtime::OverlayDescription overlay;
   SandboxFiles files;
   std::string target_id;  // the full id of namespace_options.target_id
-  std::map<int, std::string> image_mounts;
+  std::map<int, std::vector<std::string>> image_mounts;
+  CdiEdits devices;
 };
 Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
                                              const ContainerContext& context);

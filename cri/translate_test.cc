@@ -54,7 +54,8 @@ class ContainerPlan : public ::testing::Test {
                              {{"/layer"}, "/rw"},
                              {"/f/resolv.conf", "/f/hostname", "/f/hosts"},
                              "",
-                             {}};
+                             image_mounts_,
+                             cdi_};
     return PlanContainer(config_, context);
   }
   api::LinuxContainerSecurityContext* security() {
@@ -71,6 +72,8 @@ class ContainerPlan : public ::testing::Test {
   api::PodSandboxConfig sandbox_ = SandboxConfig();
   api::ContainerConfig config_;
   runtime::Image image_;
+  std::map<int, std::vector<std::string>> image_mounts_;
+  CdiEdits cdi_;
 };
 
 TEST(SandboxPlan, TakesNamespacesPortsAndSysctls) {
@@ -168,6 +171,54 @@ TEST(SandboxPlan, UserNamespaceIsOneRangeFromZero) {
     EXPECT_EQ(error([&](auto* n) { n->mutable_userns_options()->set_mode(mode); }),
               "user namespace: must be POD or NODE");
   }
+}
+
+TEST(SandboxPlan, SysctlsOfTheNodeAreRefused) {
+  const auto trouble = [](const std::string& name, bool host_network = false,
+                          bool host_ipc = false) {
+    api::PodSandboxConfig config = SandboxConfig();
+    if (host_network) NamespacesOf(config)->set_network(api::NODE);
+    if (host_ipc) NamespacesOf(config)->set_ipc(api::NODE);
+    (*config.mutable_linux()->mutable_sysctls())[name] = "1";
+    const auto plan = PlanSandbox(config, "", "s1");
+    return plan.ok() ? std::string() : plan.error().message();
+  };
+  for (const char* good :
+       {"kernel.shm_rmid_forced", "kernel.msgmax", "kernel.sem", "fs.mqueue.msg_max",
+        "net.ipv4.ip_forward", "net/ipv4/conf/eth0.1/rp", "kernel.domainname"}) {
+    EXPECT_EQ(trouble(good), "") << good;
+  }
+  EXPECT_EQ(trouble("vm.swappiness"),
+            "sysctl vm.swappiness is in no namespace: it would change the node's");
+  EXPECT_NE(trouble("kernel/panic"), "");
+  EXPECT_EQ(trouble("net.ipv4.ip_forward", true),
+            "sysctl net.ipv4.ip_forward would change the node's network");
+  EXPECT_EQ(trouble("kernel.sem", false, true), "sysctl kernel.sem would change the node's ipc");
+}
+
+TEST_F(ContainerPlan, ImageVolumesAndDevicesByName) {
+  image_.config.volumes = {"/data/", "cache", "/mounted"};
+  auto* mount = config_.add_mounts();
+  mount->set_container_path("/mounted");
+  mount->mutable_image()->set_image("sha256:1");
+  mount->set_image_sub_path("sub");
+  image_mounts_ = {{0, {"/top", "/bottom"}}};
+  cdi_.env = {"GPU=0"};
+  const auto spec = Plan();
+  ASSERT_TRUE(spec.ok()) << spec.error().message();
+  std::map<std::string, runtime::MountSpec> mounts;
+  for (const runtime::MountSpec& planned : spec->mounts) mounts[planned.target] = planned;
+  const runtime::MountSpec& image = mounts.at("/mounted");
+  EXPECT_EQ(image.type, runtime::MountSpec::Type::kLayers);
+  EXPECT_EQ(image.layers, (std::vector<std::string>{"/top", "/bottom"}));
+  EXPECT_EQ(image.sub_path, "sub");
+  EXPECT_TRUE(image.readonly && image.no_exec);
+  EXPECT_EQ(mounts.at("/data").type, runtime::MountSpec::Type::kOwn);
+  EXPECT_EQ(mounts.at("/cache").type, runtime::MountSpec::Type::kOwn);
+  EXPECT_TRUE(Has(spec->env, "GPU=0"));
+  mount->clear_image();
+  mount->set_host_path("/host");
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);  // a sub-path of no image
 }
 
 TEST_F(ContainerPlan, SharesThePodsUserNamespace) {

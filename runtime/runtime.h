@@ -195,6 +195,8 @@ class Runtime {
   // Opens the log path anew (after a rename). FailedPrecondition when the container does not run.
   virtual Result<> ReopenLog(const std::string& id) = 0;
   virtual Result<> UpdateResources(const std::string& id, const ResourceSpec& resources) = 0;
+  // Of all the container's processes, as far down as this process may set it.
+  virtual Result<> SetOomScore(const std::string& id, int score) = 0;
 
   // A connection to 127.0.0.1 (or else ::1) and the port inside the sandbox's network namespace.
   virtual Result<UniqueFd> ConnectToPort(const std::string& sandbox_id, uint16_t port) = 0;

@@ -71,11 +71,19 @@ struct RootfsSpec {
 enum class MountPropagation : uint8_t { kPrivate = 0, kSlave = 1, kShared = 2 };
 
 struct MountSpec {
-  enum class Type : uint8_t { kBind = 0, kTmpfs = 1 };
+  enum class Type : uint8_t {
+    kBind = 0,
+    kTmpfs = 1,
+    kLayers = 2,  // what image layers make together, read-only
+    kOwn = 3,  // target itself, in the container's own rootfs: it stays writable where the rootfs
+               // is not; an image's VOLUME
+  };
   Type type = Type::kBind;
-  std::string source;  // on the host; kBind only
+  std::string source;               // on the host; kBind only
+  std::vector<std::string> layers;  // kLayers: on the host, topmost first
   std::string target;  // in the container; made (as directory or file) where it is missing
-  // Where set, the mount is this path below source, resolved so that it cannot leave source.
+  // kBind, kLayers: where set, the mount is this path below the source, resolved so that it cannot
+  // leave it; it must be there.
   std::string sub_path;
   bool readonly = false;
   bool recursive_readonly = false;  // needs readonly, kPrivate and mount_setattr(2)
@@ -85,9 +93,9 @@ struct MountSpec {
   bool recursive = true;  // kBind: with the mounts below source
   MountPropagation propagation = MountPropagation::kPrivate;
   std::string tmpfs_options;  // kTmpfs: "size=64m,mode=1777"
-  // kBind: the owners of source's files, seen through the mount. An owner container_id on disk is
-  // host_id for the kernel. Of the mount at source itself, not of those below it. Fails where the
-  // filesystem cannot do so (mount_setattr(2), MOUNT_ATTR_IDMAP).
+  // kBind, kLayers: the owners of source's files, seen through the mount. An owner container_id on
+  // disk is host_id for the kernel. Of the mount at source itself, not of those below it. Fails
+  // where the filesystem cannot do so (mount_setattr(2), MOUNT_ATTR_IDMAP).
   IdMappings id_mappings;
 };
 
@@ -95,6 +103,15 @@ struct DeviceSpec {
   std::string host_path;
   std::string container_path;
   std::string access = "rwm";  // of r, w, m
+  // What the node must be; where it is not on the host, what is made (all three given).
+  char type = '\0';  // 'c', 'b'; 0: as the host's
+  std::optional<uint32_t> major;
+  std::optional<uint32_t> minor;
+  // Of the node in the container; unset: as the host's. Without effect in a pod with a user
+  // namespace, where the host's node itself is mounted.
+  std::optional<uint32_t> file_mode;
+  std::optional<uint32_t> uid;
+  std::optional<uint32_t> gid;
 };
 
 // Capabilities by number (capability.h), as bit sets.

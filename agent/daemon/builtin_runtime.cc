@@ -75,6 +75,7 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
     options.runtime.oci_handlers.push_back(
         {.name = handler.name, .path = handler.path, .root = handler.root, .args = handler.args});
   }
+  options.cdi_dirs = config.cdi_dirs;
   options.images.root = config.state_dir + "/images";
   options.images.registries = Registries(config);
   TRY(options.images.registries.Check());

@@ -127,6 +127,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"cgroupRoot", Into(&config->cgroup_root)},
            {"defaultCgroupParent", Into(&config->default_cgroup_parent)},
            {"libexecDir", Into(&config->libexec_dir)},
+           {"cdiDirs", Into(&config->cdi_dirs)},
            {"podCidr", Into(&config->pod_cidr)},
            {"registries", read_registries},
            {"runtimeHandlers", read_handlers},

@@ -54,6 +54,8 @@ struct AgentConfig {
   std::string cgroup_root = "/";
   std::string default_cgroup_parent;  // of pods that name none
   std::string libexec_dir;
+  // Where CDI devices are described; the later override the earlier.
+  std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};
   std::string pod_cidr = "10.88.0.0/16";
   std::vector<RegistryConfig> registries;
   std::vector<RuntimeHandlerConfig> runtime_handlers;

@@ -121,6 +121,7 @@ class FakeRuntime : public runtime::Runtime {
   Result<> ResizeTerminal(const std::string&, uint16_t, uint16_t) override { return {}; }
   Result<> ReopenLog(const std::string&) override { return {}; }
   Result<> UpdateResources(const std::string&, const runtime::ResourceSpec&) override { return {}; }
+  Result<> SetOomScore(const std::string&, int) override { return {}; }
   Result<UniqueFd> ConnectToPort(const std::string&, uint16_t) override {
     return Error(Code::kUnavailable, "connection refused");
   }

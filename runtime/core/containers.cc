@@ -1,6 +1,7 @@
 // Containers: record, layer, cgroup, launch.
 
 #include <dirent.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -12,6 +13,7 @@
 #include "base/log.h"
 #include "runtime/core/runtime_impl.h"
 #include "runtime/launch/sequence.h"
+#include "runtime/linux/capabilities.h"
 #include "runtime/linux/devices.h"
 #include "runtime/linux/kill.h"
 #include "runtime/linux/mountinfo.h"
@@ -341,6 +343,35 @@ Result<> RuntimeImpl::UpdateResources(const std::string& id, const ResourceSpec&
   std::lock_guard operation(container->operation);
   TRY(UpdateOci(container->record, resources).With("update container " + id));
   return cgroups_->Update(container->record.cgroup_path, resources).With("update container " + id);
+}
+
+Result<> RuntimeImpl::SetOomScore(const std::string& id, int score) {
+  ContainerPtr container = TRY(NeedContainer(id));
+  std::lock_guard operation(container->operation);
+  std::string members = TRY(ReadFile(cgroups_->Files(container->record.cgroup_path).members));
+  std::string_view rest = members;
+  while (!rest.empty()) {
+    std::string_view pid = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), pid.size() + 1));
+    Result<> set =
+        WriteControlFile("/proc/" + std::string(pid) + "/oom_score_adj", std::to_string(score));
+    // It may have ended; without CAP_SYS_RESOURCE a lower score than it was born with is refused.
+    int cause = set.ok() ? 0 : set.error().sys_errno();
+    if (cause != 0 && cause != ENOENT && cause != ESRCH && cause != EACCES) return set;
+  }
+  return {};
+}
+
+// In words, for Status and the log.
+std::vector<std::string> RuntimeImpl::Degradations() const {
+  std::vector<std::string> list = cgroups_->Degradations();
+  if (!HasCapability(CAP_SYS_RESOURCE)) {
+    std::string own = ReadFile("/proc/self/oom_score_adj").value_or("0");
+    while (own.ends_with('\n')) own.pop_back();
+    list.push_back("capability CAP_SYS_RESOURCE is missing: an oom_score_adj below " + own +
+                   " stays at " + own);
+  }
+  return list;
 }
 
 Result<ContainerStatus> RuntimeImpl::Container(const std::string& id) const {

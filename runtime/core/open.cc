@@ -84,7 +84,7 @@ void RuntimeImpl::RemoveUnknown() {
   });
   sweep("network namespace", ListDirectory(config_.netns_dir).value_or({}),
         [&](const std::string& name) {
-          return UnpinNetworkNamespace(config_.netns_dir + "/" + name);
+          return UnpinNamespace(config_.netns_dir + "/" + name);
         });
 }
 

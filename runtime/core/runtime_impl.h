@@ -68,6 +68,7 @@ class RuntimeImpl final : public Runtime {
   Result<> ResizeTerminal(const std::string& id, uint16_t rows, uint16_t columns) override;
   Result<> ReopenLog(const std::string& id) override;
   Result<> UpdateResources(const std::string& id, const ResourceSpec& resources) override;
+  Result<> SetOomScore(const std::string& id, int score) override;
   Result<UniqueFd> ConnectToPort(const std::string& sandbox_id, uint16_t port) override;
   Result<SandboxStatus> Sandbox(const std::string& id) const override;
   Result<ContainerStatus> Container(const std::string& id) const override;
@@ -79,7 +80,7 @@ class RuntimeImpl final : public Runtime {
   Result<CgroupMetrics> SandboxMetrics(const std::string& id) const override;
   Result<> CheckUserNamespaces(const std::string& directory) const override;
   bool cgroup_v2() const override { return cgroups_->v2(); }
-  std::vector<std::string> Degradations() const override { return cgroups_->Degradations(); }
+  std::vector<std::string> Degradations() const override;
 
  private:
   friend class RunningExec;

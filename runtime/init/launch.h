@@ -28,7 +28,8 @@ struct Launch {
   std::string console_socket;  // where an OCI runtime sends the terminal; empty: there is none
 
   bool limits_set = false;
-  UniqueFd scratch;  // spec.scratch_dir, in the sandbox's mount namespace
+  bool own_mounts = false;  // in a mount namespace of this process's own
+  UniqueFd scratch;         // spec.scratch_dir, in the sandbox's mount namespace
   // With a user namespace: it, and what is opened as long as the host's files may be.
   UniqueFd user_namespace;
   UniqueFd network_namespace;               // of a sandbox or probe
@@ -65,6 +66,8 @@ Result<> BecomePause(Launch& launch);  // returns only on failure
 // rootfs.cc
 Result<> OpenMountSources(Launch& launch);
 Result<> OpenDeviceSources(Launch& launch);
+// What is to be a mount of its own in the rootfs, which is attached and has nothing mounted on it.
+Result<> OpenOwnMounts(Launch& launch);
 Result<> BuildRootfs(Launch& launch);
 Result<> JoinSandboxNamespaces(Launch& launch);
 Result<> CreateContainerNamespaces(Launch& launch);

@@ -93,6 +93,7 @@ Result<> PrepareBundle(Launch& launch) {
     return Error::Sys(errno, "mount slave", "/");
   }
   TRY(AttachIn(launch.rootfs, OciRootfsPath(bundle)));
+  TRY(OpenOwnMounts(launch));
   TRY(MakeDirectories(bundle + "/mounts", 0700));
   TRY(AttachIn(launch.pod_shm ? launch.pod_shm : launch.host_shm, OciShmPath(bundle)));
   for (size_t i = 0; i < launch.mount_sources.size(); ++i) {

@@ -129,34 +129,76 @@ Result<> MakePathReadonly(int root, const std::string& path) {
   return AttachMount(cover.get(), target->get(), path);
 }
 
-// The layers with their owners as the pod has them, mounted below scratch_dir in a mount namespace
-// of this process's own: overlayfs takes paths, and before 6.15 only of what is attached.
-Result<std::vector<std::string>> MapLayers(const std::vector<std::string>& layers,
-                                           int user_namespace, const std::string& scratch_dir) {
+// From here on mounts may be attached anywhere, and nobody else sees them.
+Result<> LeaveHostsMounts(Launch& launch) {
+  if (launch.own_mounts) return {};
   if (::unshare(CLONE_NEWNS) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNS");
   if (::mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) {
     return Error::Sys(errno, "mount private", "/");
   }
-  UniqueFd folder = TRY(MakeFilesystem("tmpfs", {{"mode", "0700"}, {"size", "1m"}}, 0));
-  UniqueFd scratch = TRY(OpenFile(scratch_dir, O_PATH | O_DIRECTORY));
-  TRY(AttachMount(folder.get(), scratch.get(), scratch_dir));
-  std::vector<std::string> mapped;
+  launch.own_mounts = true;
+  return {};
+}
+
+Result<> AttachAtScratch(const Launch& launch, const UniqueFd& mount) {
+  UniqueFd scratch = TRY(OpenFile(launch.spec.scratch_dir, O_PATH | O_DIRECTORY));
+  return AttachMount(mount.get(), scratch.get(), launch.spec.scratch_dir);
+}
+
+// The layers with their owners as mapped, mounted below scratch_dir: overlayfs takes paths, and
+// before 6.15 only of what is attached.
+Result<std::vector<std::string>> MapLayers(Launch& launch, const std::vector<std::string>& layers,
+                                           const IdMappings& mappings) {
+  if (mappings.empty()) return layers;
+  TRY(LeaveHostsMounts(launch));
+  UniqueFd user_namespace = TRY(NamespaceFor(launch, mappings));
+  // Under their own paths the layers are out of reach where scratch_dir is above them.
+  std::vector<UniqueFd> trees;
   for (const std::string& layer : layers) {
+    trees.push_back(TRY(CloneTree(AT_FDCWD, layer, false)));
+    TRY(MapMountIds(trees.back().get(), user_namespace.get(), layer));
+  }
+  UniqueFd folder = TRY(MakeFilesystem("tmpfs", {{"mode", "0700"}, {"size", "1m"}}, 0));
+  TRY(AttachAtScratch(launch, folder));
+  std::vector<std::string> mapped;
+  for (const UniqueFd& tree : trees) {
     std::string name = std::to_string(mapped.size());
     if (::mkdirat(folder.get(), name.c_str(), 0700) != 0) return Error::Sys(errno, "mkdir", name);
-    UniqueFd tree = TRY(CloneTree(AT_FDCWD, layer, false));
-    TRY(MapMountIds(tree.get(), user_namespace, layer));
     UniqueFd target = TRY(OpenInRoot(folder.get(), name, O_PATH));
-    TRY(AttachMount(tree.get(), target.get(), layer));
-    mapped.push_back(scratch_dir + "/" + name);
+    TRY(AttachMount(tree.get(), target.get(), name));
+    mapped.push_back(launch.spec.scratch_dir + "/" + name);
   }
   return mapped;
+}
+
+// Several layers as one tree. One alone is bound: an overlay without a writable layer takes two.
+Result<UniqueFd> OpenLayers(Launch& launch, const MountSpec& mount) {
+  if (mount.layers.size() == 1) {
+    MountSpec bind = mount;
+    bind.type = MountSpec::Type::kBind;
+    bind.source = mount.layers[0];
+    bind.readonly = true;
+    return OpenBindSource(launch, bind);
+  }
+  OverlayLayers layers{.lower = TRY(MapLayers(launch, mount.layers, mount.id_mappings))};
+  UniqueFd tree =
+      TRY(MakeOverlay(layers, launch.spec.scratch_dir, launch.spec.overlay_single_layers));
+  if (!mount.sub_path.empty()) {
+    // Before 6.15 a mount is copied only from where it is attached.
+    TRY(LeaveHostsMounts(launch));
+    TRY(AttachAtScratch(launch, tree));
+    UniqueFd source = TRY(OpenInRoot(tree.get(), mount.sub_path, O_PATH));
+    tree = TRY(CloneTree(source.get(), "", false));
+  }
+  TRY(ChangeMount(tree.get(), AttributesOf(mount) | MOUNT_ATTR_RDONLY, MS_PRIVATE, false));
+  return tree;
 }
 
 }  // namespace
 
 Result<> OpenMountSources(Launch& launch) {
-  for (const MountSpec& mount : launch.spec.container.mounts) {
+  const std::vector<MountSpec>& mounts = launch.spec.container.mounts;
+  for (const MountSpec& mount : mounts) {
     bool bind = mount.type == MountSpec::Type::kBind;
     launch.mount_sources.push_back(bind ? TRY(OpenBindSource(launch, mount)) : UniqueFd());
   }
@@ -164,7 +206,13 @@ Result<> OpenMountSources(Launch& launch) {
     launch.host_shm = TRY(CloneTree(AT_FDCWD, "/dev/shm", false));
     TRY(ChangeMount(launch.host_shm.get(), 0, MS_PRIVATE, false));
   }
-  return OpenDeviceSources(launch);
+  TRY(OpenDeviceSources(launch));
+  // Last, for it may leave the host's mounts, and with them the peers of shared ones.
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    if (mounts[i].type != MountSpec::Type::kLayers) continue;
+    launch.mount_sources[i] = TRY(OpenLayers(launch, mounts[i]));
+  }
+  return {};
 }
 
 Result<> BuildRootfs(Launch& launch) {
@@ -181,10 +229,7 @@ Result<> BuildRootfs(Launch& launch) {
     layers.upper = rootfs.writable_dir + "/upper";
     layers.work = rootfs.writable_dir + "/work";
   }
-  if (launch.in_user_namespace()) {
-    layers.lower =
-        TRY(MapLayers(layers.lower, launch.user_namespace.get(), launch.spec.scratch_dir));
-  }
+  layers.lower = TRY(MapLayers(launch, layers.lower, launch.spec.user_namespace));
   launch.rootfs =
       TRY(MakeOverlay(layers, launch.spec.scratch_dir, launch.spec.overlay_single_layers));
   return {};
@@ -215,8 +260,21 @@ Result<> AttachRootfs(Launch& launch) {
   return AttachMount(launch.rootfs.get(), target.get(), "rootfs");
 }
 
+Result<> OpenOwnMounts(Launch& launch) {
+  const std::vector<MountSpec>& mounts = launch.spec.container.mounts;
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    if (mounts[i].type != MountSpec::Type::kOwn) continue;
+    UniqueFd own =
+        TRY(MakeTargetInRoot(launch.rootfs.get(), mounts[i].target, TargetKind::kDirectory));
+    launch.mount_sources[i] = TRY(CloneTree(own.get(), "", false).With(mounts[i].target));
+    TRY(ChangeMount(launch.mount_sources[i].get(), AttributesOf(mounts[i]), 0, false));
+  }
+  return {};
+}
+
 Result<> MountSpecified(Launch& launch) {
   const std::vector<MountSpec>& mounts = launch.spec.container.mounts;
+  TRY(OpenOwnMounts(launch));
   for (size_t i = 0; i < mounts.size(); ++i) {
     const MountSpec& mount = mounts[i];
     UniqueFd source = std::move(launch.mount_sources[i]);

@@ -2,6 +2,8 @@
 
 #include <linux/capability.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -91,6 +93,13 @@ uint64_t DefaultCapabilities() {
     bits |= CapabilityBit(number);
   }
   return bits;
+}
+
+bool HasCapability(int number) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  if (::syscall(SYS_capget, &header, data) != 0) return false;
+  return (data[number / 32].effective >> (number % 32) & 1) != 0;
 }
 
 }  // namespace skiff::runtime

@@ -19,4 +19,7 @@ uint64_t AllCapabilities();
 // What containers get unless they say otherwise: the 14 of Docker and containerd.
 uint64_t DefaultCapabilities();
 
+// Whether this process has the capability, effectively.
+bool HasCapability(int number);
+
 }  // namespace skiff::runtime

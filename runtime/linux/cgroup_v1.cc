@@ -71,6 +71,7 @@ class CgroupsV1 : public Cgroups {
 
   Result<> Create(const std::string& path, const ResourceSpec& limits) override {
     TRY(CheckCgroupPath(path));
+    TRY(CheckUnified(limits));
     TRY(CreateLeaf(path));
     if (Has("cpuset")) TRY(InitialiseCpuset(path));
     return ApplyCgroupSettings(path, controllers_, Settings(path, limits), true);
@@ -101,6 +102,7 @@ class CgroupsV1 : public Cgroups {
   }
 
   Result<> Update(const std::string& path, const ResourceSpec& limits) override {
+    TRY(CheckUnified(limits));
     return ApplyCgroupSettings(path, controllers_, Settings(path, limits), false);
   }
 
@@ -221,6 +223,15 @@ class CgroupsV1 : public Cgroups {
   }
 
  private:
+  // Files of cgroup v2 are not there; of pids.max there is ResourceSpec::pids_limit, too.
+  static Result<> CheckUnified(const ResourceSpec& limits) {
+    for (const auto& [file, value] : limits.unified) {
+      if (file == "pids.max") continue;
+      return Error(Code::kInvalidArgument,
+                   "unified resource " + file + " needs cgroup v2, and this node has v1");
+    }
+    return {};
+  }
   std::string Directory(const char* controller, const std::string& path) const {
     return mounts_.controllers.at(controller) + path;
   }

@@ -237,9 +237,17 @@ class CgroupsV2 : public Cgroups {
       // v1 counts memory and swap together.
       int64_t both = *limits.memory_swap_limit_bytes;
       int64_t memory = limits.memory_limit_bytes.value_or(0);
+      if (!limits.memory_limit_bytes) {
+        // On an update of the one alone; "max" is no number.
+        auto current = ReadCgroupNumber(root_ + path + "/memory.max");
+        memory = current ? static_cast<int64_t>(*current) : -1;
+      }
       bool has_swap = PathExists(root_ + path + "/memory.swap.max");
-      if (has_swap && memory >= 0) {
-        set("memory", "memory.swap.max", both < 0 ? "max" : std::to_string(both - memory));
+      // Without a limit of memory there is none of both together.
+      if (has_swap && both < 0) {
+        set("memory", "memory.swap.max", "max");
+      } else if (has_swap && memory >= 0 && both >= memory) {
+        set("memory", "memory.swap.max", std::to_string(both - memory));
       }
     }
     if (limits.pids_limit) set("pids", "pids.max", limit(*limits.pids_limit));

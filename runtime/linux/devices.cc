@@ -13,21 +13,32 @@ namespace skiff::runtime {
 namespace {
 
 Result<DeviceNode> NodeOf(const DeviceSpec& device) {
-  struct stat info;
+  struct stat info {};
   if (::stat(device.host_path.c_str(), &info) != 0) {
-    return Error::Sys(errno, "stat", device.host_path);
+    if (errno != ENOENT || device.type == '\0' || !device.major || !device.minor) {
+      return Error::Sys(errno, "stat", device.host_path);
+    }
+    info.st_mode = (device.type == 'b' ? S_IFBLK : S_IFCHR) | 0666;
+    info.st_rdev = makedev(*device.major, *device.minor);
   }
   if (!S_ISCHR(info.st_mode) && !S_ISBLK(info.st_mode)) {
     return Error(Code::kInvalidArgument, device.host_path + " is no device");
   }
-  return DeviceNode{.path = device.container_path,
-                    .mode = info.st_mode,
-                    .major = major(info.st_rdev),
-                    .minor = minor(info.st_rdev),
-                    .uid = info.st_uid,
-                    .gid = info.st_gid,
-                    .access = device.access,
-                    .host_path = device.host_path};
+  const char type = S_ISBLK(info.st_mode) ? 'b' : 'c';
+  if ((device.type != '\0' && device.type != type) ||
+      device.major.value_or(major(info.st_rdev)) != major(info.st_rdev) ||
+      device.minor.value_or(minor(info.st_rdev)) != minor(info.st_rdev)) {
+    return Error(Code::kInvalidArgument, device.host_path + " is another device than asked for");
+  }
+  return DeviceNode{
+      .path = device.container_path,
+      .mode = (info.st_mode & S_IFMT) | (device.file_mode.value_or(info.st_mode) & 07777),
+      .major = major(info.st_rdev),
+      .minor = minor(info.st_rdev),
+      .uid = device.uid.value_or(info.st_uid),
+      .gid = device.gid.value_or(info.st_gid),
+      .access = device.access,
+      .host_path = device.host_path};
 }
 
 // What a container has of its own in /dev.

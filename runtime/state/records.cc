@@ -63,6 +63,10 @@ Result<> CheckUserNamespace(const SandboxSpec& spec) {
 Result<> CheckMount(const MountSpec& mount) {
   TRY(CheckPath(mount.target, "mount target"));
   if (mount.type == MountSpec::Type::kBind) TRY(CheckPath(mount.source, "mount source"));
+  if (mount.type == MountSpec::Type::kLayers) {
+    if (mount.layers.empty()) return Bad("mount " + mount.target + ": no layers");
+    for (const std::string& layer : mount.layers) TRY(CheckPath(layer, "layer"));
+  }
   if (mount.recursive_readonly &&
       (!mount.readonly || mount.propagation != MountPropagation::kPrivate)) {
     return Bad("mount " + mount.target +

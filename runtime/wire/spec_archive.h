@@ -8,7 +8,7 @@ namespace skiff::runtime {
 
 constexpr NamespaceMode LastOf(NamespaceMode) { return NamespaceMode::kTarget; }
 constexpr MountPropagation LastOf(MountPropagation) { return MountPropagation::kShared; }
-constexpr MountSpec::Type LastOf(MountSpec::Type) { return MountSpec::Type::kTmpfs; }
+constexpr MountSpec::Type LastOf(MountSpec::Type) { return MountSpec::Type::kOwn; }
 constexpr SeccompSpec::Kind LastOf(SeccompSpec::Kind) { return SeccompSpec::Kind::kProfile; }
 
 template <class A>
@@ -35,12 +35,14 @@ void Describe(A& archive, RootfsSpec& r) {
 template <class A>
 void Describe(A& archive, MountSpec& m) {
   archive(m.type, m.source, m.target, m.sub_path, m.readonly, m.recursive_readonly, m.no_exec,
-          m.no_dev, m.no_suid, m.recursive, m.propagation, m.tmpfs_options, m.id_mappings);
+          m.no_dev, m.no_suid, m.recursive, m.propagation, m.tmpfs_options, m.id_mappings,
+          m.layers);
 }
 
 template <class A>
 void Describe(A& archive, DeviceSpec& d) {
-  archive(d.host_path, d.container_path, d.access);
+  archive(d.host_path, d.container_path, d.access, d.type, d.major, d.minor, d.file_mode, d.uid,
+          d.gid);
 }
 
 template <class A>

@@ -58,6 +58,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                                       {{"/layer"}, "/rw"},
                                       {"/f/resolv.conf", "/f/hostname", "/f/hosts"},
                                       "",
+                                      {},
                                       {}};
   if (const auto spec = cri::PlanContainer(request.config(), context); spec.ok()) CheckPaths(*spec);
   return 0;

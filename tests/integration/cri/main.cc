@@ -48,6 +48,7 @@ Result<AgentConfig> MakeConfig(const Flags& flags) {
   config.libexec_dir = flags.binaries;
   config.pod_cidr = flags.pod_cidr;
   config.default_cgroup_parent = flags.cgroup_parent;
+  config.cdi_dirs = {flags.root + "/cdi"};
   for (const std::string& mirror : flags.mirrors) {
     const size_t equals = mirror.find('=');
     Registry(config, mirror.substr(0, equals)).mirrors.push_back(mirror.substr(equals + 1));

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/linux/cgroup.h"
 #include "tests/integration/runtime/fixture.h"
 
 namespace skiff::runtime {
@@ -371,6 +372,23 @@ TEST_F(RuntimeTest, LimitsAreInTheCgroup) {
   ASSERT_OK(runtime_->UpdateResources("c", {.cpu_shares = 512, .memory_limit_bytes = 128 << 20}));
   EXPECT_EQ(CgroupFile("c", "memory", "memory.limit_in_bytes", "memory.max"), "134217728");
   EXPECT_EQ(CgroupFile("c", "pids", "pids.max", "pids.max"), "77");
+  // Shares, quota and sets in flight, too.
+  ASSERT_OK(runtime_->UpdateResources("c", {.cpu_shares = 2048, .cpu_quota_us = 20000}));
+  EXPECT_EQ(CgroupFile("c", "cpu", "cpu.shares", "cpu.weight"),
+            runtime_->cgroup_v2() ? std::to_string(WeightFromShares(2048)) : "2048");
+  EXPECT_EQ(CgroupFile("c", "cpu", "cpu.cfs_quota_us", "cpu.max"),
+            runtime_->cgroup_v2() ? "20000 100000" : "20000");
+  ASSERT_OK(runtime_->SetOomScore("c", 700));
+  const std::string score = "/proc/" + std::to_string(runtime_->Container("c")->pid);
+  EXPECT_EQ(ReadFile(score + "/oom_score_adj").value_or(""), "700\n");
+  const Result<> unified = runtime_->UpdateResources("c", {.unified = {{"cgroup.max.depth", "3"}}});
+  if (runtime_->cgroup_v2()) {
+    ASSERT_OK(unified);
+    EXPECT_EQ(CgroupFile("c", "", "", "cgroup.max.depth"), "3");
+  } else {
+    ASSERT_FALSE(unified.ok());
+    EXPECT_THAT(unified.error().message(), HasSubstr("needs cgroup v2"));
+  }
 
   CgroupStats stats = runtime_->ContainerStats("c").value();
   EXPECT_GT(stats.memory_usage_bytes.value_or(0), 0U);
