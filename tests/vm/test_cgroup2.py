@@ -55,5 +55,5 @@ def test_critest(machine, registry, programs):
     outcome = critest.outcome_of("vm", json.loads(machine.ssh("cat /root/report.json").stdout))
     assert outcome.failed == {} and len(outcome.passed) > 90, result.stdout[-2000:]
     # The machine's kernel is started without AppArmor, as it has no AppArmor programs.
-    assert outcome.unexpected_skips(critest.expected_skips(["apparmor", "benchmark", "userns"])) == {}
+    assert outcome.unexpected_skips(critest.expected_skips("default", ["apparmor", "benchmark", "userns"])) == {}
     machine.ssh("systemctl stop cri-test")

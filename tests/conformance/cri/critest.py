@@ -27,17 +27,21 @@ def _apparmor_missing():
     return not switch.exists() or switch.read_text().strip() != "Y"
 
 
-# When a group of skips.txt is skipped.
-CONDITIONS = {"apparmor": _apparmor_missing, "benchmark": lambda: True}
+# When a group of skips.txt is skipped in a mode.
+CONDITIONS = {
+    "apparmor": lambda mode: _apparmor_missing(),
+    "benchmark": lambda mode: True,
+    "userns": lambda mode: mode in OCI_RUNTIMES,
+}
 
 
-def expected_skips(missing=None):
-    """{spec: reason} of skips.txt on this machine, or on one on which the named conditions hold."""
+def expected_skips(mode, missing=None):
+    """{spec: reason} of skips.txt for a mode on this machine, or on one on which the named conditions hold."""
     skips, reason, holds = {}, None, False
     for line in (pathlib.Path(__file__).with_name("skips.txt")).read_text().splitlines():
         group = re.fullmatch(r"\[(\w+)\] (.+)", line)
         if group:
-            holds = CONDITIONS[group[1]]() if missing is None else group[1] in missing
+            holds = CONDITIONS[group[1]](mode) if missing is None else group[1] in missing
             reason = group[2]
         elif line and not line.startswith("#") and holds:
             skips[line] = reason
@@ -54,6 +58,10 @@ class Outcome:
     failed: dict = dataclasses.field(default_factory=dict)  # spec: message
     skipped: dict = dataclasses.field(default_factory=dict)  # spec: critest's own words, which may be empty
     lacks: str = ""  # why it could not run
+
+    @property
+    def mode(self):
+        return self.part.rsplit("-", 1)[0]
 
     def unexpected_skips(self, expected):
         return {spec: said for spec, said in self.skipped.items() if spec not in expected}
