@@ -83,9 +83,7 @@ void RuntimeImpl::RemoveUnknown() {
     return cgroups_->Remove(config_.default_cgroup_parent + "/" + name);
   });
   sweep("network namespace", ListDirectory(config_.netns_dir).value_or({}),
-        [&](const std::string& name) {
-          return UnpinNamespace(config_.netns_dir + "/" + name);
-        });
+        [&](const std::string& name) { return UnpinNamespace(config_.netns_dir + "/" + name); });
 }
 
 Result<> RuntimeImpl::LockStateDirectory() {
