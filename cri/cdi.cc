@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/os/files.h"
+#include "cri/security.h"
 #include "proto/codec/yaml.h"
 
 namespace skiff::cri {
@@ -19,7 +20,7 @@ constexpr size_t kEntryLimit = 4096;  // of one list
 constexpr std::string_view kVersions[] = {"0.3.0", "0.4.0", "0.5.0", "0.6.0",
                                           "0.7.0", "0.8.0", "1.0.0"};
 
-Error Invalid(const std::string& what) { return Error(Code::kInvalidArgument, "CDI: " + what); }
+Error BadCdi(const std::string& what) { return Error(Code::kInvalidArgument, "CDI: " + what); }
 
 bool IsName(std::string_view name, std::string_view punctuation, bool letter_first) {
   const auto is_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
@@ -38,16 +39,12 @@ bool IsKind(std::string_view kind) {
          IsName(kind.substr(slash + 1), "_-", true);
 }
 
-bool IsAbsolute(const std::string& path) {
-  return path.starts_with('/') && path.find('\0') == std::string::npos;
-}
-
 // Readers of a JSON object's fields; a field that is missing leaves the default.
 Result<> CheckFields(const Json& object, const std::set<std::string_view>& known,
                      const std::string& where) {
-  if (!object.is_object()) return Invalid(where + " is not an object");
+  if (!object.is_object()) return BadCdi(where + " is not an object");
   for (const auto& [name, value] : object.items()) {
-    if (!known.contains(name)) return Invalid(where + ": unknown field \"" + name + "\"");
+    if (!known.contains(name)) return BadCdi(where + ": unknown field \"" + name + "\"");
   }
   return {};
 }
@@ -55,7 +52,7 @@ Result<> CheckFields(const Json& object, const std::set<std::string_view>& known
 Result<std::string> Text(const Json& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end() || found->is_null()) return std::string();
-  if (!found->is_string()) return Invalid(std::string(name) + " is not a string");
+  if (!found->is_string()) return BadCdi(std::string(name) + " is not a string");
   return found->get<std::string>();
 }
 
@@ -63,7 +60,7 @@ Result<std::optional<uint32_t>> Number(const Json& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end() || found->is_null()) return std::optional<uint32_t>();
   if (!found->is_number_unsigned() || found->get<uint64_t>() > UINT32_MAX) {
-    return Invalid(std::string(name) + " is not a number of 32 bits");
+    return BadCdi(std::string(name) + " is not a number of 32 bits");
   }
   return std::optional<uint32_t>(found->get<uint32_t>());
 }
@@ -72,8 +69,8 @@ Result<std::optional<uint32_t>> Number(const Json& object, const char* name) {
 Result<std::vector<Json>> List(const Json& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end() || found->is_null()) return std::vector<Json>();
-  if (!found->is_array()) return Invalid(std::string(name) + " is not a list");
-  if (found->size() > kEntryLimit) return Invalid(std::string(name) + " is too long");
+  if (!found->is_array()) return BadCdi(std::string(name) + " is not a list");
+  if (found->size() > kEntryLimit) return BadCdi(std::string(name) + " is too long");
   return found->get<std::vector<Json>>();
 }
 
@@ -86,18 +83,18 @@ Result<runtime::DeviceSpec> ParseDeviceNode(const Json& node) {
   device.host_path = TRY(Text(node, "hostPath"));
   if (device.host_path.empty()) device.host_path = device.container_path;
   if (!IsAbsolute(device.container_path) || !IsAbsolute(device.host_path)) {
-    return Invalid("device node \"" + device.container_path + "\": the path is not absolute");
+    return BadCdi("device node \"" + device.container_path + "\": the path is not absolute");
   }
   if (const std::string access = TRY(Text(node, "permissions")); !access.empty()) {
     if (access.find_first_not_of("rwm") != std::string::npos) {
-      return Invalid("device node " + device.container_path + ": bad permissions");
+      return BadCdi("device node " + device.container_path + ": bad permissions");
     }
     device.access = access;
   }
   const std::string type = TRY(Text(node, "type"));
   if (!type.empty() && type != "c" && type != "u" && type != "b") {
-    return Invalid("device node " + device.container_path + ": type \"" + type +
-                   "\" is not supported");
+    return BadCdi("device node " + device.container_path + ": type \"" + type +
+                  "\" is not supported");
   }
   device.type = type.empty() ? '\0' : type == "b" ? 'b' : 'c';
   device.major = TRY(Number(node, "major"));
@@ -127,7 +124,7 @@ Result<> ApplyMountOption(const std::string& option, runtime::MountSpec* mount) 
   } else if (option == "shared" || option == "rshared") {
     mount->propagation = MountPropagation::kShared;
   } else {
-    return Invalid("mount at " + mount->target + ": option \"" + option + "\" is not supported");
+    return BadCdi("mount at " + mount->target + ": option \"" + option + "\" is not supported");
   }
   return {};
 }
@@ -139,22 +136,22 @@ Result<runtime::MountSpec> ParseMount(const Json& json) {
   mount.source = TRY(Text(json, "hostPath"));
   mount.target = TRY(Text(json, "containerPath"));
   const std::string type = TRY(Text(json, "type"));
-  if (!IsAbsolute(mount.target)) return Invalid("mount: the container path is not absolute");
+  if (!IsAbsolute(mount.target)) return BadCdi("mount: the container path is not absolute");
   const std::vector<Json> options = TRY(List(json, "options"));
   if (type == "tmpfs") {
     mount.type = runtime::MountSpec::Type::kTmpfs;
     for (const Json& option : options) {
-      if (!option.is_string()) return Invalid("mount: an option is not a string");
+      if (!option.is_string()) return BadCdi("mount: an option is not a string");
       mount.tmpfs_options += (mount.tmpfs_options.empty() ? "" : ",") + option.get<std::string>();
     }
     return mount;
   }
   if (!type.empty() && type != "bind" && type != "none") {
-    return Invalid("mount at " + mount.target + ": type \"" + type + "\" is not supported");
+    return BadCdi("mount at " + mount.target + ": type \"" + type + "\" is not supported");
   }
-  if (!IsAbsolute(mount.source)) return Invalid("mount: the host path is not absolute");
+  if (!IsAbsolute(mount.source)) return BadCdi("mount: the host path is not absolute");
   for (const Json& option : options) {
-    if (!option.is_string()) return Invalid("mount: an option is not a string");
+    if (!option.is_string()) return BadCdi("mount: an option is not a string");
     TRY(ApplyMountOption(option.get<std::string>(), &mount));
   }
   return mount;
@@ -172,7 +169,7 @@ Result<CdiEdits> ParseEdits(const Json& owner) {
     if (!entry.is_string() || entry.get<std::string>().find('=') == std::string::npos ||
         entry.get<std::string>().front() == '=' ||
         entry.get<std::string>().find('\0') != std::string::npos) {
-      return Invalid("env: an entry is not NAME=VALUE");
+      return BadCdi("env: an entry is not NAME=VALUE");
     }
     edits.env.push_back(entry.get<std::string>());
   }
@@ -184,7 +181,7 @@ Result<CdiEdits> ParseEdits(const Json& owner) {
   }
   for (const Json& gid : TRY(List(json, "additionalGids"))) {
     if (!gid.is_number_unsigned() || gid.get<uint64_t>() >= UINT32_MAX) {
-      return Invalid("additionalGids: not a group id");
+      return BadCdi("additionalGids: not a group id");
     }
     // The specification has 0 ignored: it is what a missing value decodes to.
     if (gid.get<uint32_t>() != 0) edits.additional_gids.push_back(gid.get<uint32_t>());
@@ -204,17 +201,17 @@ Result<CdiSpec> SpecFromJson(const Json& json) {
   CdiSpec spec;
   const std::string version = TRY(Text(json, "cdiVersion"));
   if (std::find(std::begin(kVersions), std::end(kVersions), version) == std::end(kVersions)) {
-    return Invalid("version \"" + version + "\" is not supported");
+    return BadCdi("version \"" + version + "\" is not supported");
   }
   spec.kind = TRY(Text(json, "kind"));
-  if (!IsKind(spec.kind)) return Invalid("kind \"" + spec.kind + "\" is not VENDOR/CLASS");
+  if (!IsKind(spec.kind)) return BadCdi("kind \"" + spec.kind + "\" is not VENDOR/CLASS");
   spec.common = TRY(ParseEdits(json));
   for (const Json& device : TRY(List(json, "devices"))) {
     TRY(CheckFields(device, {"name", "annotations", "containerEdits"}, "device"));
     const std::string name = TRY(Text(device, "name"));
-    if (!IsName(name, "_-.:", false)) return Invalid("bad device name \"" + name + "\"");
+    if (!IsName(name, "_-.:", false)) return BadCdi("bad device name \"" + name + "\"");
     if (!spec.devices.emplace(name, TRY(ParseEdits(device))).second) {
-      return Invalid("device " + name + " is there twice");
+      return BadCdi("device " + name + " is there twice");
     }
   }
   return spec;
@@ -257,9 +254,9 @@ class Catalogue {
     for (const std::string& name : names) {
       const auto found = devices_.find(name);
       if (found == devices_.end()) {
-        return Invalid("unknown device \"" + name + "\"" + troubles_);
+        return BadCdi("unknown device \"" + name + "\"" + troubles_);
       }
-      if (found->second.conflicting) return Invalid("device " + name + " is defined twice");
+      if (found->second.conflicting) return BadCdi("device " + name + " is defined twice");
       const CdiSpec& spec = *found->second.spec;
       const CdiEdits& own = spec.devices.at(name.substr(name.find('=') + 1));
       for (const CdiEdits* part : {&spec.common, &own}) {
@@ -303,7 +300,7 @@ Result<CdiSpec> ParseCdiSpec(std::string_view text) {
   limits.max_depth = 16;
   const std::string json = TRY(codec::YamlToJson(text, limits));
   const Json parsed = Json::parse(json, nullptr, false);
-  if (parsed.is_discarded()) return Invalid("not JSON");
+  if (parsed.is_discarded()) return BadCdi("not JSON");
   return SpecFromJson(parsed);
 }
 

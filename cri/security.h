@@ -19,6 +19,10 @@ inline Error Invalid(std::string_view what) {
   return Error(Code::kInvalidArgument, std::string(what));
 }
 
+inline bool IsAbsolute(std::string_view path) {
+  return path.starts_with('/') && path.find('\0') == std::string_view::npos;
+}
+
 // Fills in the spec's fields of these matters. InvalidArgument for contradictions.
 Result<> PlanSecurity(const api::LinuxContainerSecurityContext& security,
                       const api::PodSandboxConfig& sandbox, const runtime::ImageRunConfig& image,

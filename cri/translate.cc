@@ -19,10 +19,6 @@ constexpr size_t kMaxHostname = 63;  // HOST_NAME_MAX is 64, DNS labels end at 6
 constexpr std::string_view kDefaultPath =
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-bool IsAbsolute(std::string_view path) {
-  return path.starts_with('/') && path.find('\0') == std::string_view::npos;
-}
-
 Result<NamespaceMode> PlanNamespace(api::NamespaceMode mode, std::string_view which) {
   switch (mode) {
     case api::POD: return NamespaceMode::kPod;

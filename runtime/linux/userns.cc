@@ -36,7 +36,8 @@ class Holder {
   const pid_t pid_;
 };
 
-int BringLoopbackUp() {
+// BringLoopbackUp of netns.cc for a child that must not allocate; an errno value.
+int BringUpLoopbackHere() {
   int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (socket < 0) return errno;
   ifreq request{};
@@ -50,7 +51,7 @@ int BringLoopbackUp() {
 // Born in the namespaces; holds them until it is killed.
 [[noreturn]] void Hold(int report, bool with_network) {
   unsigned char failure = 0;
-  if (with_network) failure = static_cast<unsigned char>(BringLoopbackUp());
+  if (with_network) failure = static_cast<unsigned char>(BringUpLoopbackHere());
   if (::write(report, &failure, 1) == 1) {
     for (;;) ::pause();
   }

@@ -9,7 +9,7 @@ namespace {
 
 class ObjectsTest : public ApiFixture {};
 
-std::string Message(const Reply& reply) { return reply.json().value("message", reply.body); }
+std::string MessageOf(const Reply& reply) { return reply.json().value("message", reply.body); }
 
 TEST_F(ObjectsTest, CreateSetsWhatTheServerOwns) {
   Reply created = Ask("POST", kConfigMaps, ConfigMapJson("a", {{"k", "v"}}));
@@ -23,7 +23,7 @@ TEST_F(ObjectsTest, CreateSetsWhatTheServerOwns) {
   Reply again = Ask("POST", kConfigMaps, ConfigMapJson("a"));
   EXPECT_EQ(again.status, 409);
   EXPECT_EQ(again.json()["reason"], "AlreadyExists");
-  EXPECT_EQ(Message(again), "configmaps \"a\" already exists");
+  EXPECT_EQ(MessageOf(again), "configmaps \"a\" already exists");
 }
 
 TEST_F(ObjectsTest, GenerateNameMakesDistinctNames) {
@@ -150,7 +150,7 @@ TEST_F(ObjectsTest, UnknownFieldsAreTreatedAsAsked) {
   object["bogus"] = 1;
   Reply strict = Ask("POST", std::string(kConfigMaps) + "?fieldValidation=Strict", object);
   EXPECT_EQ(strict.status, 400);
-  EXPECT_EQ(Message(strict),
+  EXPECT_EQ(MessageOf(strict),
             "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: strict decoding error: "
             "unknown field \"bogus\"");
   Reply warned = Ask("POST", std::string(kConfigMaps) + "?dryRun=All", object);
@@ -236,7 +236,7 @@ TEST_F(ObjectsTest, PathsAndVerbsThatAreNotThere) {
   EXPECT_EQ(Ask("PUT", kConfigMaps, ConfigMapJson("a")).status, 405);
   Reply missing = Ask("POST", "/api/v1/namespaces/none/configmaps", ConfigMapJson("a"));
   EXPECT_EQ(missing.status, 404);
-  EXPECT_EQ(Message(missing), "namespaces \"none\" not found");
+  EXPECT_EQ(MessageOf(missing), "namespaces \"none\" not found");
 }
 
 TEST_F(ObjectsTest, OnlyTheAdministratorMay) {
@@ -251,7 +251,7 @@ TEST_F(ObjectsTest, OnlyTheAdministratorMay) {
   EXPECT_EQ(AskAs(user, "GET", "/api").status, 200);
   Reply refused = AskAs(user, "DELETE", std::string(kPods) + "/p");
   EXPECT_EQ(refused.status, 403);
-  EXPECT_EQ(Message(refused),
+  EXPECT_EQ(MessageOf(refused),
             "pods \"p\" is forbidden: User \"jane\" cannot delete resource \"pods\" in API group "
             "\"\" in the namespace \"default\"");
   Json review = {{"spec", {{"resourceAttributes", {{"verb", "get"}, {"resource", "pods"}}}}}};
