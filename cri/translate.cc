@@ -340,10 +340,6 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
     return Invalid("pid namespace: TARGET is for containers");
   }
   plan.spec.user_namespace = TRY(PlanUserNamespace(namespaces));
-  if (!plan.spec.user_namespace.empty() && !plan.spec.handler.empty()) {
-    return Error(Code::kUnimplemented, "runtime handler \"" + plan.spec.handler +
-                                           "\" offers no user namespaces: use the built-in one");
-  }
   TRY(CheckCgroupParent(linux.cgroup_parent()));
   plan.spec.cgroup_parent = linux.cgroup_parent();
   for (const auto& [name, value] : linux.sysctls()) {

@@ -102,9 +102,6 @@ TEST(SandboxPlan, Handlers) {
   EXPECT_EQ(PlanSandbox(SandboxConfig(), "", "s1")->spec.handler, "");
   EXPECT_EQ(PlanSandbox(SandboxConfig(), "skiff", "s1")->spec.handler, "");
   EXPECT_EQ(PlanSandbox(SandboxConfig(), "crun", "s1")->spec.handler, "crun");
-  api::PodSandboxConfig mapped = SandboxConfig();
-  Map(NamespacesOf(mapped), 0, 65536, 65536);
-  EXPECT_EQ(PlanSandbox(mapped, "crun", "s1").error().code(), Code::kUnimplemented);
 }
 
 TEST(SandboxPlan, RefusesNonsense) {

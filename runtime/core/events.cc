@@ -1,8 +1,9 @@
-// What shims tell: on the thread of ShimLinks, so nothing here blocks.
+// What shims tell: on the thread of ShimLinks, so nothing here blocks for long.
 
 #include <signal.h>
 
 #include "base/log.h"
+#include "base/os/files.h"
 #include "runtime/core/exec.h"
 #include "runtime/core/runtime_impl.h"
 #include "runtime/linux/kill.h"
@@ -74,9 +75,16 @@ void RuntimeImpl::OnShimEvent(const SandboxPtr& sandbox, const Message& message)
   for (const ExitEvent& event : events) on_exit_(event);
 }
 
-// Killed, and nobody is left to say how it ended.
+// What its supervisor wrote down still counts; without that it was killed, and nobody is left to
+// say how it ended.
 void RuntimeImpl::MarkLost(ContainerEntry& container, std::vector<ExitEvent>& events) {
   if (container.state == ContainerState::kExited) return;
+  Result<std::string> text = ReadFile(paths_.ContainerExit(container.record.spec.id));
+  if (text.ok()) {
+    Result<ContainerReport> report = Decode<ContainerReport>(*text);
+    if (report.ok()) ApplyReport(*report, events);
+    if (container.state == ContainerState::kExited) return;
+  }
   container.state = ContainerState::kExited;
   container.pid = 0;
   container.exit =

@@ -229,17 +229,7 @@ Result<> RuntimeImpl::SettleContainer(const ContainerPtr& container) {
     std::lock_guard lock(mutex_);
     container->listed = true;
     if (known) return {};
-    Result<std::string> text = ReadFile(paths_.ContainerExit(id));
-    Result<ContainerReport> report =
-        text.ok() ? Decode<ContainerReport>(*text) : Result<ContainerReport>(text.error());
-    if (report.ok()) {
-      ApplyReport(*report, events);
-    } else {
-      container->state = ContainerState::kExited;
-      container->exit =
-          ContainerExit{.status = {.code = 0, .signal = 9}, .finished = Clock::Real().WallNow()};
-      events.push_back({container->record.spec.sandbox_id, id, *container->exit});
-    }
+    MarkLost(*container, events);
   }
   CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
   TRY(KillCgroup(cgroup.kill, cgroup.members));

@@ -150,7 +150,7 @@ class RuntimeImpl final : public Runtime {
   void OnShimEvent(const SandboxPtr& sandbox, const Message& message);
   void OnShimClosed(const SandboxPtr& sandbox);
   void ApplyReport(const ContainerReport& report, std::vector<ExitEvent>& events);
-  static void MarkLost(ContainerEntry& container, std::vector<ExitEvent>& events);
+  void MarkLost(ContainerEntry& container, std::vector<ExitEvent>& events);
 
   // exec.cc
   void OnExecExited(const ExecExited& event);
