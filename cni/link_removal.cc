@@ -14,7 +14,7 @@ namespace {
 // Links belong to group 0 unless somebody says otherwise; this one is ours ("skif").
 constexpr uint32_t kDoomedGroup = 0x736b6966;
 // For a link to go with its namespace, and until what failed is tried again.
-constexpr std::chrono::milliseconds kPatience{500};
+constexpr std::chrono::milliseconds kPatience{200};
 
 }  // namespace
 

@@ -14,8 +14,9 @@ import sys
 import tempfile
 
 from tests.images import build as image_build
-from tests.support.cri import (CRICTL, CriServer, Registry, container_config, enter, eventually, pod_config,
+from tests.support.cri import (CRICTL, CriServer, Registry, container_config, enter, pod_config,
                                show_v1_cgroups_alone)
+from tests.support.waiting import wait_for
 
 PORT = 5003
 IMAGE = f"127.0.0.1:{PORT}/busybox:test"
@@ -52,7 +53,7 @@ def life(server, folder, handler):
                               config).stdout.strip()
     assert oci_state(server, handler, container).exists()
     server.crictl("start", container)
-    eventually("it runs", lambda: server.crictl("logs", container).stdout == "ready\n")
+    wait_for("it runs", lambda: server.crictl("logs", container).stdout == "ready\n")
     server.kill()
     server.start()
     assert server.crictl("ps", "-q", "--state", "running").stdout.strip() == container

@@ -8,6 +8,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include "base/net/rtnl.h"
@@ -164,6 +165,17 @@ LeakScope NodeScope(const NodeUnderTest& node) {
   scope.ignored_processes = {std::string(NodeUnderTest::kProgram).substr(0, 15)};  // proc(5): comm
   scope.descriptors = false;
   return scope;
+}
+
+bool InterfacesSettled(const NodeUnderTest& node) {
+  return Eventually([&node] {
+    std::error_code ignored;  // files go while they are listed
+    for (std::filesystem::recursive_directory_iterator at(node.root() + "/network", ignored), end;
+         at != end; at.increment(ignored)) {
+      if (at->path().extension() == ".retired") return false;
+    }
+    return true;
+  });
 }
 
 api::RunPodSandboxRequest PodClient::SandboxRequest() const {

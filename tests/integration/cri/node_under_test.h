@@ -78,6 +78,9 @@ bool Eventually(const std::function<bool()>& condition,
 std::string Rules();
 // What a node must not leave behind: all but connections and the server itself.
 LeakScope NodeScope(const NodeUnderTest& node);
+// Until the interfaces of removed pods, which go a moment after their pods, are gone: what is there
+// then is what a later leak check may compare with. False where they stay.
+bool InterfacesSettled(const NodeUnderTest& node);
 
 // A unary call with a deadline, the answer thrown away or kept.
 template <class Stub, class Request, class Response>

@@ -88,6 +88,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
   }
 
   void TakeBaseline() {
+    EXPECT_TRUE(InterfacesSettled(*node_));
     leaks_ = std::make_unique<LeakCheck>(NodeScope(*node_));
     rules_ = Rules();
     descriptors_ = ServerDescriptors();

@@ -46,6 +46,7 @@ class TroubleTest : public ::testing::Test {
     ExpectOk(pod_->Pull());
     BringUp(*pod_);
     CleanUp(*pod_);
+    ASSERT_TRUE(InterfacesSettled(*node_));
     leaks_ = std::make_unique<LeakCheck>(NodeScope(*node_));
     rules_ = Rules();
   }
