@@ -29,7 +29,7 @@ TEST(GrpcStatusTest, WhatPeersReadTheNamesOf) {
 }
 
 TEST(GrpcStatusTest, AnUndefinedNumberSaysNothingAboutTheOutcome) {
-  EXPECT_EQ(FromGrpcStatus({static_cast<grpc::StatusCode>(99), "?"}).code(), Code::kUnknownOutcome);
+  EXPECT_EQ(FromGrpcStatus({grpc::StatusCode::DO_NOT_USE, "?"}).code(), Code::kUnknownOutcome);
 }
 
 }  // namespace
