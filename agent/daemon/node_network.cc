@@ -26,7 +26,7 @@ std::vector<T> ParseAll(const Texts& texts) {
   std::vector<T> values;
   for (const std::string& text : texts) {
     auto value = T::Parse(text);
-    // The control plane has checked its settings.
+    // Settings and addresses were checked where they come from.
     if (value.ok()) values.push_back(*value);
   }
   return values;
@@ -173,7 +173,7 @@ void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
   parts_->StartProxy(welcome.settings());
   parts_->StartDns(welcome.settings());
   if (parts_->overlay != nullptr) {
-    parts_->overlay->SetPodCidrs({welcome.pod_cidrs().begin(), welcome.pod_cidrs().end()});
+    parts_->overlay->SetPodCidrs(ParseAll<net::IpPrefix>(welcome.pod_cidrs()));
   }
 }
 
@@ -188,7 +188,8 @@ void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
 }
 
 void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
-  if (parts_->overlay != nullptr) parts_->overlay->SetAddresses(addresses);
+  if (parts_->overlay != nullptr)
+    parts_->overlay->SetAddresses(ParseAll<net::IpAddress>(addresses));
 }
 
 void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& change) {

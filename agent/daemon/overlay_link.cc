@@ -13,15 +13,6 @@ constexpr std::chrono::seconds kRetry{10};
 // Changes of a large cluster come in bursts.
 constexpr std::chrono::milliseconds kGather{20};
 
-template <class T>
-std::vector<T> ParseTexts(const std::vector<std::string>& texts) {
-  std::vector<T> values;
-  for (const std::string& text : texts) {
-    if (auto value = T::Parse(text); value.ok()) values.push_back(*value);
-  }
-  return values;
-}
-
 }  // namespace
 
 // All state on the strand.
@@ -87,15 +78,15 @@ OverlayLink::OverlayLink(cni::OverlayConfig config, Executor& blocking)
     : impl_(std::make_shared<Impl>(std::move(config), blocking)) {}
 OverlayLink::~OverlayLink() = default;
 
-void OverlayLink::SetAddresses(const std::vector<std::string>& addresses) {
-  impl_->Post([parsed = ParseTexts<net::IpAddress>(addresses)](Impl& impl) {
-    impl.self.addresses = parsed;
+void OverlayLink::SetAddresses(std::vector<net::IpAddress> addresses) {
+  impl_->Post([addresses = std::move(addresses)](Impl& impl) mutable {
+    impl.self.addresses = std::move(addresses);
   });
 }
 
-void OverlayLink::SetPodCidrs(const std::vector<std::string>& pod_cidrs) {
-  impl_->Post([parsed = ParseTexts<net::IpPrefix>(pod_cidrs)](Impl& impl) {
-    impl.self.pod_cidrs = parsed;
+void OverlayLink::SetPodCidrs(std::vector<net::IpPrefix> pod_cidrs) {
+  impl_->Post([pod_cidrs = std::move(pod_cidrs)](Impl& impl) mutable {
+    impl.self.pod_cidrs = std::move(pod_cidrs);
   });
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "base/async/executor.h"
@@ -20,8 +19,8 @@ class OverlayLink {
   ~OverlayLink();
 
   // This node's addresses and pod CIDRs. Nothing is done before both are known.
-  void SetAddresses(const std::vector<std::string>& addresses);
-  void SetPodCidrs(const std::vector<std::string>& pod_cidrs);
+  void SetAddresses(std::vector<net::IpAddress> addresses);
+  void SetPodCidrs(std::vector<net::IpPrefix> pod_cidrs);
   // All other nodes.
   void SetPeers(std::vector<cni::OverlayNode> peers);
 
