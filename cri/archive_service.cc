@@ -31,15 +31,12 @@ class ImportCall final : public grpc::ServerReadReactor<admin::ImportRequest>,
              std::atomic<int>& running, admin::ImportResponse* response)
       : context_(context), images_(images), running_(running), response_(response) {
     if (++running_ > kMaxImports) {
-      Finish(ToGrpcStatus(
-          Error(Code::kResourceExhausted, "too many imports at the same time; try again later")));
+      End(Error(Code::kResourceExhausted, "too many imports at the same time; try again later"));
       return;
     }
     StartSendInitialMetadata();  // the client learns that it is its turn
-    // Nothing of this is touched after Finish.
-    blocking.Post([this] { Finish(ToGrpcStatus(Import())); });
+    blocking.Post([this] { End(Import()); });
   }
-  ~ImportCall() override { --running_; }
 
   void OnReadDone(bool ok) override {
     std::lock_guard lock(mutex_);
@@ -49,6 +46,13 @@ class ImportCall final : public grpc::ServerReadReactor<admin::ImportRequest>,
   void OnDone() override { delete this; }
 
  private:
+  // The place is free before the client learns of the end: it may come again at once. Nothing of
+  // this is touched afterwards.
+  void End(const Result<>& outcome) {
+    --running_;
+    Finish(ToGrpcStatus(outcome));
+  }
+
   Result<> Import() {
     if (!Receive()) return Error(Code::kInvalidArgument, "the archive is empty");
     unread_ = true;
