@@ -2,6 +2,7 @@
 
     pods     from creating a pod at the API to seeing it Running: p50 and p95, one at a time, ten at once
     cri      our CRI server beside containerd with runc and with crun; `dev bench cri --help` has its own options
+    network  pods' traffic on one node and across two, beside bare devices
     memory   memory of each daemon: idle, at 10 and at 100 pods, and when they have gone
     proxy    writing the rules of services beside 1000 and 10000 others; its own options follow
 """
@@ -11,12 +12,13 @@ import json
 import os
 import sys
 
-from tests.bench import cri, memory, pods
+from tests.bench import cri, memory, network, pods
 from tests.support import images
 from tests.support.cluster import TOP, Cluster
 from tests.support.machine import run
 
-BENCHES = {"pods": pods.figures, "memory": memory.figures}
+BENCHES = {"pods": pods.figures, "network": network.figures, "memory": memory.figures}
+NODES = {"network": 2}  # one, of others
 PROXY_BENCH = TOP / "build" / "release" / "bin" / "skiff-proxy-bench"
 
 
@@ -29,6 +31,17 @@ def report(figures, as_json):
         else:
             peer = f"   ({figure['peer']}: {figure['peer_is']})" if "peer" in figure else ""
             print(f"{figure['name']:48} {figure['value']:>10} {figure['unit']}{peer}", flush=True)
+
+
+def on_a_cluster(name, as_json):
+    cluster = Cluster("bench")
+    cluster.down()
+    try:
+        cluster.up(NODES.get(name, 1))
+        images.push(cluster.registry)
+        report(BENCHES[name](cluster), as_json)
+    finally:
+        cluster.down()
 
 
 def run_proxy(options):
@@ -47,15 +60,8 @@ def main():
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     arguments = parser.parse_args()
     run(TOP / "tests" / "tools" / "fetch-kubectl", TOP / "build" / "kubectl")
-    cluster = Cluster("bench")
-    cluster.down()
-    try:
-        cluster.up(1)
-        images.push(cluster.registry)
-        for name in BENCHES if arguments.name == "all" else [arguments.name]:
-            report(BENCHES[name](cluster), arguments.json)
-    finally:
-        cluster.down()
+    for name in BENCHES if arguments.name == "all" else [arguments.name]:
+        on_a_cluster(name, arguments.json)
     if arguments.name == "all":
         cri.main(["--json"] if arguments.json else [])
         run_proxy(["--json"] if arguments.json else [])
