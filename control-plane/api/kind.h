@@ -135,7 +135,7 @@ struct KindInfo {
   bool allow_create_on_update = false;
   // An update without resourceVersion is taken as it is; pods, services, ... do so upstream.
   bool allow_unconditional_update = true;
-  // What propagationPolicy defaults to; "Background" for all kinds of today, "Orphan" never.
+  // What propagationPolicy defaults to: "Background", "Foreground" or "Orphan".
   std::string default_propagation = "Background";
   // Graceful deletion: the object stays with a deletionTimestamp until its node confirms.
   bool graceful_deletion = false;

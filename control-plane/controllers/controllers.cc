@@ -36,6 +36,7 @@ Result<std::unique_ptr<Controllers>> Controllers::Create(ControllersDeps deps) {
       MakeNodeLifecycleController(client, executor),
       MakeDeploymentController(client, executor),
       MakeReplicaSetController(client, executor),
+      MakeReplicationController(client, executor),
       MakeEndpointSliceController(client, executor),
       MakeEndpointsController(client, executor),
       MakeEndpointMirrorController(client, executor),

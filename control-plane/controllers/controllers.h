@@ -1,9 +1,9 @@
 // The controllers of the control plane, all of them in this process.
 //
-// Deployments, ReplicaSets, Endpoints and EndpointSlices (from pods and mirrored), namespaces,
-// garbage collection by owner references, node lifecycle with eviction by taints, pod garbage
-// collection, pod CIDRs of nodes. Each is a strand on the executor with caches and a work queue of
-// its own; none knows the others.
+// Deployments, ReplicaSets, ReplicationControllers, Endpoints and EndpointSlices (from pods and
+// mirrored), namespaces, garbage collection by owner references, node lifecycle with eviction by
+// taints, pod garbage collection, pod CIDRs of nodes. Each is a strand on the executor with caches
+// and a work queue of its own; none knows the others.
 #pragma once
 
 #include <memory>

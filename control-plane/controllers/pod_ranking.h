@@ -1,4 +1,4 @@
-// Which pods a ReplicaSet gives up first. Pure.
+// Which pods a ReplicaSet or ReplicationController gives up first. Pure.
 #pragma once
 
 #include <memory>

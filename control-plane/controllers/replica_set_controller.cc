@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <type_traits>
 #include <unordered_set>
+#include <utility>
 
 #include "control-plane/controllers/framework/event_recorder.h"
 #include "control-plane/controllers/framework/namespaces.h"
@@ -12,36 +14,47 @@
 #include "proto/codec/selector.h"
 #include "proto/k8s/apps/v1/apps.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/core/v1/rest.pb.h"
 
 namespace skiff::cp {
 namespace {
 
 using k8s::apps::v1::ReplicaSet;
 using k8s::core::v1::Pod;
-using ReplicaSetPtr = std::shared_ptr<const ReplicaSet>;
+using k8s::core::v1::ReplicationController;
 
 // Pods made or deleted in one go; the rest follows when the key comes back.
 constexpr int kBurst = 500;
 constexpr char kFailure[] = "ReplicaFailure";
 
-class ReplicaSetController : public Controller {
+Result<codec::LabelSelector> SelectorOf(const ReplicaSet& set) {
+  return codec::LabelSelector::From(set.spec().selector());
+}
+Result<codec::LabelSelector> SelectorOf(const ReplicationController& controller) {
+  return codec::LabelSelector::FromSet(controller.spec().selector());
+}
+
+// Set: ReplicaSet or ReplicationController, which differ in the form of their selector alone.
+template <class Set>
+class ReplicaController : public Controller {
  public:
-  ReplicaSetController(Client& client, Executor& executor)
-      : Controller("replicaset", client, executor),
-        events_(client, executor, "replicaset-controller"),
+  // source: who the events are from.
+  ReplicaController(std::string name, std::string source, Client& client, Executor& executor)
+      : Controller(std::move(name), client, executor),
+        events_(client, executor, std::move(source)),
         sets_(client, strand_),
         pods_(client, strand_) {
     by_owner_ = pods_.AddIndex([](const Pod& pod) {
       const auto* owner = ControllerOf(pod.metadata());
       return std::vector{owner ? owner->uid() : OrphansOf(pod.metadata().namespace_())};
     });
-    sets_by_namespace_ = sets_.AddIndex(
-        [](const ReplicaSet& set) { return std::vector{set.metadata().namespace_()}; });
-    sets_by_owner_ = sets_.AddIndex([](const ReplicaSet& set) {
+    sets_by_namespace_ =
+        sets_.AddIndex([](const Set& set) { return std::vector{set.metadata().namespace_()}; });
+    sets_by_owner_ = sets_.AddIndex([](const Set& set) {
       const auto* owner = ControllerOf(set.metadata());
       return owner ? std::vector{owner->uid()} : std::vector<std::string>();
     });
-    Observe<ReplicaSet>(sets_, [this](const ReplicaSetPtr& before, const ReplicaSetPtr& now) {
+    Observe<Set>(sets_, [this](const SetPtr& before, const SetPtr& now) {
       queue_.Add(KeyOf((now ? now : before)->metadata()));
     });
     Observe<Pod>(pods_, [this](const PodPtr& before, const PodPtr& now) { OnPod(before, now); });
@@ -51,10 +64,8 @@ class ReplicaSetController : public Controller {
   Result<> Sync(const std::string& key) override;
 
  private:
-  struct Failure {
-    std::string reason;
-    std::string message;
-  };
+  using SetPtr = std::shared_ptr<const Set>;
+  using Status = std::remove_cvref_t<decltype(std::declval<const Set&>().status())>;
 
   void OnPod(const PodPtr& before, const PodPtr& now);
   void AddOwner(const Pod& pod);
@@ -62,22 +73,22 @@ class ReplicaSetController : public Controller {
 
   // The set's active pods; adopts those that match and belong to nobody, and lets those go that
   // match no more.
-  Result<std::vector<PodPtr>> Claim(const ReplicaSet& set, const codec::LabelSelector& selector);
-  Result<> Adopt(const ReplicaSet& set, const PodPtr& pod);
-  Result<> Release(const ReplicaSet& set, const PodPtr& pod);
+  Result<std::vector<PodPtr>> Claim(const Set& set, const codec::LabelSelector& selector);
+  Result<> Adopt(const Set& set, const PodPtr& pod);
+  Result<> Release(const Set& set, const PodPtr& pod);
   bool IsGoing(const Pod& pod) const {
     return IsBeingDeleted(pod.metadata()) || deleting_.contains(pod.metadata().uid());
   }
 
-  Result<> CreatePods(const ReplicaSet& set, int count);
-  Result<> DeletePods(const ReplicaSet& set, const std::vector<PodPtr>& pods, int count);
-  std::vector<PodPtr> RelatedPods(const ReplicaSet& set) const;
-  k8s::apps::v1::ReplicaSetStatus Status(const ReplicaSet& set, const std::vector<PodPtr>& pods,
-                                         const Result<>& managed, bool too_few) const;
-  Result<> WriteStatus(const ReplicaSet& set, k8s::apps::v1::ReplicaSetStatus status);
+  Result<> CreatePods(const Set& set, int count);
+  Result<> DeletePods(const Set& set, const std::vector<PodPtr>& pods, int count);
+  std::vector<PodPtr> RelatedPods(const Set& set) const;
+  Status StatusOf(const Set& set, const std::vector<PodPtr>& pods, const Result<>& managed,
+                  bool too_few) const;
+  Result<> WriteStatus(const Set& set, Status status);
 
   EventRecorder events_;
-  Informer<ReplicaSet> sets_;
+  Informer<Set> sets_;
   Informer<Pod> pods_;
   int by_owner_ = 0;
   int sets_by_namespace_ = 0;
@@ -86,7 +97,8 @@ class ReplicaSetController : public Controller {
   std::unordered_set<std::string> deleting_;
 };
 
-void ReplicaSetController::OnPod(const PodPtr& before, const PodPtr& now) {
+template <class Set>
+void ReplicaController<Set>::OnPod(const PodPtr& before, const PodPtr& now) {
   if (!now || IsBeingDeleted(now->metadata())) {
     deleting_.erase((now ? now : before)->metadata().uid());
   }
@@ -97,18 +109,19 @@ void ReplicaSetController::OnPod(const PodPtr& before, const PodPtr& now) {
   }
 }
 
-void ReplicaSetController::AddOwner(const Pod& pod) {
+template <class Set>
+void ReplicaController<Set>::AddOwner(const Pod& pod) {
   const auto* owner = ControllerOf(pod.metadata());
-  if (owner == nullptr || owner->kind() != "ReplicaSet") return;
+  if (owner == nullptr || owner->kind() != Set::descriptor()->name()) return;
   std::string key = JoinKey(pod.metadata().namespace_(), owner->name());
-  ReplicaSetPtr set = sets_.Find(key);
+  SetPtr set = sets_.Find(key);
   if (set && set->metadata().uid() == owner->uid()) queue_.Add(key);
 }
 
-void ReplicaSetController::AddMatching(const Pod& orphan) {
-  for (const ReplicaSetPtr& set :
-       sets_.ByIndex(sets_by_namespace_, orphan.metadata().namespace_())) {
-    auto selector = codec::LabelSelector::From(set->spec().selector());
+template <class Set>
+void ReplicaController<Set>::AddMatching(const Pod& orphan) {
+  for (const SetPtr& set : sets_.ByIndex(sets_by_namespace_, orphan.metadata().namespace_())) {
+    auto selector = SelectorOf(*set);
     if (selector.ok() && !selector->MatchesEverything() &&
         selector->Matches(orphan.metadata().labels())) {
       queue_.Add(KeyOf(set->metadata()));
@@ -116,10 +129,11 @@ void ReplicaSetController::AddMatching(const Pod& orphan) {
   }
 }
 
-Result<> ReplicaSetController::Sync(const std::string& key) {
-  ReplicaSetPtr set = sets_.Find(key);
+template <class Set>
+Result<> ReplicaController<Set>::Sync(const std::string& key) {
+  SetPtr set = sets_.Find(key);
   if (!set) return {};
-  auto selector = codec::LabelSelector::From(set->spec().selector());
+  auto selector = SelectorOf(*set);
   // Validation refuses such selectors: nothing to retry.
   if (!selector.ok() || selector->MatchesEverything()) return {};
 
@@ -131,14 +145,15 @@ Result<> ReplicaSetController::Sync(const std::string& key) {
     if (missing < 0) managed = DeletePods(*set, pods, std::min(-missing, kBurst));
   }
   // What was made or deleted a moment ago comes back as events of the pods.
-  if (ReplicaSetPtr now = sets_.Find(key)) {
-    TRY(WriteStatus(*now, Status(*now, pods, managed, missing > 0)));
+  if (SetPtr now = sets_.Find(key)) {
+    TRY(WriteStatus(*now, StatusOf(*now, pods, managed, missing > 0)));
   }
   return managed;
 }
 
-Result<std::vector<PodPtr>> ReplicaSetController::Claim(const ReplicaSet& set,
-                                                        const codec::LabelSelector& selector) {
+template <class Set>
+Result<std::vector<PodPtr>> ReplicaController<Set>::Claim(const Set& set,
+                                                          const codec::LabelSelector& selector) {
   std::vector<PodPtr> claimed;
   for (const PodPtr& pod : pods_.ByIndex(by_owner_, set.metadata().uid())) {
     if (!selector.Matches(pod->metadata().labels())) {
@@ -156,11 +171,12 @@ Result<std::vector<PodPtr>> ReplicaSetController::Claim(const ReplicaSet& set,
   return claimed;
 }
 
-Result<> ReplicaSetController::Adopt(const ReplicaSet& set, const PodPtr& pod) {
+template <class Set>
+Result<> ReplicaController<Set>::Adopt(const Set& set, const PodPtr& pod) {
   // A set that is going must not take pods along: ask the API, not the cache.
-  auto live = TRY(client_.Get<ReplicaSet>(set.metadata().namespace_(), set.metadata().name()));
+  auto live = TRY(client_.Get<Set>(set.metadata().namespace_(), set.metadata().name()));
   if (live->metadata().uid() != set.metadata().uid() || IsBeingDeleted(live->metadata())) {
-    return Error(Code::kConflict, "the ReplicaSet has been deleted");
+    return Error(Code::kConflict, "the " + Set::descriptor()->name() + " has been deleted");
   }
   Pod adopted = *pod;
   *adopted.mutable_metadata()->add_owner_references() = ControllerReference(set);
@@ -168,7 +184,8 @@ Result<> ReplicaSetController::Adopt(const ReplicaSet& set, const PodPtr& pod) {
   return {};
 }
 
-Result<> ReplicaSetController::Release(const ReplicaSet& set, const PodPtr& pod) {
+template <class Set>
+Result<> ReplicaController<Set>::Release(const Set& set, const PodPtr& pod) {
   Pod released = *pod;
   RemoveOwner(released.mutable_metadata(), set.metadata().uid());
   auto updated = client_.Update(released);
@@ -182,7 +199,8 @@ Result<> ReplicaSetController::Release(const ReplicaSet& set, const PodPtr& pod)
 
 // In batches of 1, 2, 4, ...: a set whose pods are refused (a quota, an invalid template) costs a
 // few requests, not five hundred.
-Result<> ReplicaSetController::CreatePods(const ReplicaSet& set, int count) {
+template <class Set>
+Result<> ReplicaController<Set>::CreatePods(const Set& set, int count) {
   Pod pod;
   const auto& pod_template = set.spec().template_();
   auto* meta = pod.mutable_metadata();
@@ -212,8 +230,9 @@ Result<> ReplicaSetController::CreatePods(const ReplicaSet& set, int count) {
   return result;
 }
 
-Result<> ReplicaSetController::DeletePods(const ReplicaSet& set, const std::vector<PodPtr>& pods,
-                                          int count) {
+template <class Set>
+Result<> ReplicaController<Set>::DeletePods(const Set& set, const std::vector<PodPtr>& pods,
+                                            int count) {
   Result<> result;
   for (const PodPtr& pod :
        ChoosePodsToDelete(pods, RelatedPods(set), static_cast<size_t>(count), Now())) {
@@ -233,10 +252,11 @@ Result<> ReplicaSetController::DeletePods(const ReplicaSet& set, const std::vect
 }
 
 // The active pods of the sets that have the same owner: during a rollout they are of one kind.
-std::vector<PodPtr> ReplicaSetController::RelatedPods(const ReplicaSet& set) const {
+template <class Set>
+std::vector<PodPtr> ReplicaController<Set>::RelatedPods(const Set& set) const {
   std::vector<std::string> uids = {set.metadata().uid()};
   if (const auto* owner = ControllerOf(set.metadata())) {
-    for (const ReplicaSetPtr& sibling : sets_.ByIndex(sets_by_owner_, owner->uid())) {
+    for (const SetPtr& sibling : sets_.ByIndex(sets_by_owner_, owner->uid())) {
       if (sibling->metadata().uid() != uids[0]) uids.push_back(sibling->metadata().uid());
     }
   }
@@ -249,10 +269,9 @@ std::vector<PodPtr> ReplicaSetController::RelatedPods(const ReplicaSet& set) con
   return related;
 }
 
-k8s::apps::v1::ReplicaSetStatus ReplicaSetController::Status(const ReplicaSet& set,
-                                                             const std::vector<PodPtr>& pods,
-                                                             const Result<>& managed,
-                                                             bool too_few) const {
+template <class Set>
+typename ReplicaController<Set>::Status ReplicaController<Set>::StatusOf(
+    const Set& set, const std::vector<PodPtr>& pods, const Result<>& managed, bool too_few) const {
   const std::chrono::seconds min_ready(set.spec().min_ready_seconds());
   codec::LabelSelector full =
       codec::LabelSelector::FromSet(set.spec().template_().metadata().labels());
@@ -265,13 +284,15 @@ k8s::apps::v1::ReplicaSetStatus ReplicaSetController::Status(const ReplicaSet& s
   for (const PodPtr& pod : pods_.ByIndex(by_owner_, set.metadata().uid())) {
     terminating += !IsPodTerminal(*pod) && IsGoing(*pod);
   }
-  k8s::apps::v1::ReplicaSetStatus status = set.status();
+  Status status = set.status();
   status.set_observed_generation(set.metadata().generation());
   status.set_replicas(static_cast<int>(pods.size()));
   status.set_fully_labeled_replicas(labeled);
   status.set_ready_replicas(ready);
   status.set_available_replicas(available);
-  status.set_terminating_replicas(terminating);
+  if constexpr (requires { status.set_terminating_replicas(terminating); }) {
+    status.set_terminating_replicas(terminating);
+  }
   const bool known = FindCondition(status, kFailure) != nullptr;
   if (managed.ok()) {
     RemoveCondition(&status, kFailure);
@@ -286,13 +307,13 @@ k8s::apps::v1::ReplicaSetStatus ReplicaSetController::Status(const ReplicaSet& s
   return status;
 }
 
-Result<> ReplicaSetController::WriteStatus(const ReplicaSet& set,
-                                           k8s::apps::v1::ReplicaSetStatus status) {
+template <class Set>
+Result<> ReplicaController<Set>::WriteStatus(const Set& set, Status status) {
   if (status.available_replicas() < status.ready_replicas()) {
     queue_.AddAfter(KeyOf(set.metadata()), std::chrono::seconds(set.spec().min_ready_seconds()));
   }
   if (Equal(status, set.status())) return {};
-  ReplicaSet updated = set;
+  Set updated = set;
   *updated.mutable_status() = std::move(status);
   auto stored = client_.UpdateStatus(updated);
   if (!stored.ok()) {
@@ -306,7 +327,13 @@ Result<> ReplicaSetController::WriteStatus(const ReplicaSet& set,
 }  // namespace
 
 std::shared_ptr<Controller> MakeReplicaSetController(Client& client, Executor& executor) {
-  return std::make_shared<ReplicaSetController>(client, executor);
+  return std::make_shared<ReplicaController<ReplicaSet>>("replicaset", "replicaset-controller",
+                                                         client, executor);
+}
+
+std::shared_ptr<Controller> MakeReplicationController(Client& client, Executor& executor) {
+  return std::make_shared<ReplicaController<ReplicationController>>(
+      "replicationcontroller", "replication-controller", client, executor);
 }
 
 }  // namespace skiff::cp

@@ -1,4 +1,4 @@
-// Keeps as many pods running as each ReplicaSet asks for.
+// Keeps as many pods running as each ReplicaSet, or each ReplicationController, asks for.
 #pragma once
 
 #include <memory>
@@ -8,5 +8,6 @@
 namespace skiff::cp {
 
 std::shared_ptr<Controller> MakeReplicaSetController(Client& client, Executor& executor);
+std::shared_ptr<Controller> MakeReplicationController(Client& client, Executor& executor);
 
 }  // namespace skiff::cp

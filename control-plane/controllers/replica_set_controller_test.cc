@@ -6,12 +6,14 @@
 #include "control-plane/controllers/testing_fixture.h"
 #include "proto/k8s/apps/v1/apps.pb.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
+#include "proto/k8s/core/v1/rest.pb.h"
 
 namespace skiff::cp {
 namespace {
 
 using k8s::apps::v1::ReplicaSet;
 using k8s::core::v1::Pod;
+using k8s::core::v1::ReplicationController;
 using std::chrono::seconds;
 using testing::Contains;
 using testing::ElementsAre;
@@ -164,6 +166,73 @@ TEST_F(ReplicaSetTest, BeingDeletedItLeavesPodsAlone) {
 TEST_F(ReplicaSetTest, SettlesWithoutFurtherWrites) {
   Create(3);
   RunPods();
+  int writes = client_.writes();
+  client_.ResetWatches();
+  Advance(seconds(600));
+  EXPECT_EQ(client_.writes(), writes);
+}
+
+// ---- ReplicationControllers: the same logic with the older form of a selector ----
+
+class ReplicationControllerTest : public ControllerTest {
+ protected:
+  ReplicationControllerTest() {
+    k8s::core::v1::Namespace ns;
+    ns.mutable_metadata()->set_name("ns");
+    (void)client_.Create(ns).value();
+    // Each leaves the other's pods alone.
+    Run(MakeReplicaSetController(client_, executor_));
+    Run(MakeReplicationController(client_, executor_));
+  }
+  void Create(int replicas) {
+    ReplicationController controller;
+    controller.mutable_metadata()->set_namespace_("ns");
+    controller.mutable_metadata()->set_name("redis");
+    controller.mutable_spec()->set_replicas(replicas);
+    (*controller.mutable_spec()->mutable_selector())["app"] = "redis";
+    *controller.mutable_spec()->mutable_template_() = PodTemplate("redis", "redis");
+    (void)client_.Create(controller).value();
+    Settle();
+  }
+  std::shared_ptr<const ReplicationController> Now() {
+    return Get<ReplicationController>("ns", "redis");
+  }
+};
+
+TEST_F(ReplicationControllerTest, KeepsItsPodsRunning) {
+  Create(2);
+  RunPods();
+  auto pods = List<Pod>();
+  ASSERT_EQ(pods.size(), 2u);
+  const auto* owner = ControllerOf(pods[0]->metadata());
+  ASSERT_NE(owner, nullptr);
+  EXPECT_EQ(owner->kind(), "ReplicationController");
+  EXPECT_EQ(owner->api_version(), "v1");
+  EXPECT_EQ(Now()->status().replicas(), 2);
+  EXPECT_EQ(Now()->status().available_replicas(), 2);
+  EXPECT_EQ(Now()->status().observed_generation(), 1);
+  ASSERT_TRUE(client_.Delete<Pod>("ns", pods[0]->metadata().name()).ok());
+  Settle();
+  RunPods();
+  EXPECT_EQ(LivePods().size(), 2u);
+  Update<ReplicationController>("ns", "redis", [](ReplicationController& controller) {
+    controller.mutable_spec()->set_replicas(0);
+  });
+  RunPods();
+  EXPECT_TRUE(List<Pod>().empty());
+  EXPECT_EQ(Now()->status().replicas(), 0);
+}
+
+TEST_F(ReplicationControllerTest, AdoptsAndSettles) {
+  Pod orphan;
+  orphan.mutable_metadata()->set_namespace_("ns");
+  orphan.mutable_metadata()->set_name("bootstrap");
+  (*orphan.mutable_metadata()->mutable_labels())["app"] = "redis";
+  ASSERT_TRUE(client_.Create(orphan).ok());
+  Create(3);
+  RunPods();
+  EXPECT_EQ(List<Pod>().size(), 3u);
+  EXPECT_TRUE(IsControlledBy(Get<Pod>("ns", "bootstrap")->metadata(), Now()->metadata().uid()));
   int writes = client_.writes();
   client_.ResetWatches();
   Advance(seconds(600));

@@ -11,6 +11,7 @@ Kinds BuiltinKinds() {
            &NamespaceKind,
            &NodeKind,
            &PodKind,
+           &ReplicationControllerKind,
            &SecretKind,
            &ServiceAccountKind,
            &ServiceKind,

@@ -12,6 +12,7 @@ KindInfo EventKind();
 KindInfo NamespaceKind();
 KindInfo NodeKind();
 KindInfo PodKind();
+KindInfo ReplicationControllerKind();
 KindInfo SecretKind();
 KindInfo ServiceAccountKind();
 KindInfo ServiceKind();

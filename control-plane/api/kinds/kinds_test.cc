@@ -1,12 +1,7 @@
 // The hand-written rules of every kind, case by case.
-#include "control-plane/api/kinds/kinds.h"
-
-#include <gtest/gtest.h>
-
-#include "proto/codec/json.h"
+#include "control-plane/api/kinds/testing_kinds.h"
 #include "proto/codec/meta.h"
 #include "proto/codec/yaml.h"
-#include "proto/k8s/apps/v1/apps.pb.h"
 #include "proto/k8s/core/v1/config.pb.h"
 #include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
@@ -18,68 +13,9 @@ namespace skiff::cp {
 namespace {
 
 namespace core = k8s::core::v1;
-using MessagePtr = std::unique_ptr<Message>;
-
-const KindInfo& Kind(std::string_view group, std::string_view plural) {
-  static const auto& kinds = *new Kinds(BuiltinKinds());
-  const KindInfo* kind = kinds.FindResource(group, "v1", plural);
-  EXPECT_NE(kind, nullptr) << plural;
-  return *kind;
-}
-
-// The object of a manifest, defaults set.
-MessagePtr Read(const KindInfo& kind, std::string_view yaml) {
-  MessagePtr object(kind.prototype->New());
-  auto json = codec::YamlToJson(yaml);
-  EXPECT_TRUE(json.ok()) << json.error().message();
-  codec::DecodeOptions options;
-  options.field_validation = codec::FieldValidation::kStrict;
-  auto decoded = codec::DecodeJson(*json, options, object.get());
-  EXPECT_TRUE(decoded.ok()) << decoded.error().message();
-  if (kind.rules.set_defaults) kind.rules.set_defaults(*object);
-  return object;
-}
-
-std::vector<std::string> Texts(const FieldErrors& errors) {
-  std::vector<std::string> texts;
-  for (const FieldError& error : errors.errors()) texts.push_back(error.ToString());
-  return texts;
-}
-std::vector<std::string> Validate(const KindInfo& kind, std::string_view yaml) {
-  FieldErrors errors;
-  kind.rules.validate(*Read(kind, yaml), errors);
-  return Texts(errors);
-}
-std::vector<std::string> ValidateUpdate(const KindInfo& kind, std::string_view old_yaml,
-                                        std::string_view yaml) {
-  FieldErrors errors;
-  kind.rules.validate_update(*Read(kind, yaml), *Read(kind, old_yaml), errors);
-  return Texts(errors);
-}
-
-std::string Row(const KindInfo& kind, std::string_view yaml) {
-  WallTime now(std::chrono::seconds(1577836800 + 125));  // 2m5s into 2020
-  std::string text;
-  for (const TableCell& cell : kind.rules.table_row(*Read(kind, yaml), now)) {
-    if (!text.empty()) text += " | ";
-    std::visit(
-        [&](const auto& value) {
-          if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
-            text += value;
-          } else {
-            text += std::to_string(value);
-          }
-        },
-        cell);
-  }
-  return text;
-}
 
 const KindInfo& Pods() { return Kind("", "pods"); }
 const KindInfo& Services() { return Kind("", "services"); }
-const KindInfo& Deployments() { return Kind("apps", "deployments"); }
-
-using Errors = std::vector<std::string>;
 
 TEST(KindsTest, RowsFitTheirColumns) {
   Kinds kinds = BuiltinKinds();
@@ -274,84 +210,6 @@ TEST(PodTableTest, TellsTheReason) {
   EXPECT_EQ(row("{phase: Running}", ", deletionTimestamp: 2020-01-01T00:01:00Z"),
             "p | 0/1 | Terminating | 0 | 2m5s");
   EXPECT_EQ(row("{phase: Failed, reason: Evicted}"), "p | 0/1 | Evicted | 0 | 2m5s");
-}
-
-TEST(DeploymentTest, HasUpstreamsDefaults) {
-  MessagePtr object = Read(Deployments(), "spec: {}");
-  const auto& spec = static_cast<const k8s::apps::v1::Deployment&>(*object).spec();
-  EXPECT_EQ(spec.replicas(), 1);
-  EXPECT_EQ(spec.strategy().type(), "RollingUpdate");
-  EXPECT_EQ(spec.strategy().rolling_update().max_surge().str_val(), "25%");
-  EXPECT_EQ(spec.strategy().rolling_update().max_unavailable().str_val(), "25%");
-  EXPECT_EQ(spec.revision_history_limit(), 10);
-  EXPECT_EQ(spec.progress_deadline_seconds(), 600);
-}
-
-std::string DeploymentYaml(const std::string& spec) {
-  return "spec: {" + spec +
-         "template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: b}]}}}";
-}
-
-TEST(DeploymentTest, ValidatesAsUpstream) {
-  const std::pair<const char*, Errors> cases[] = {
-      {"selector: {matchLabels: {a: b}}, ", {}},
-      {"", {"spec.selector: Required value"}},
-      {"selector: {matchLabels: {a: c}}, ",
-       {"spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match "
-        "template "
-        "`labels`"}},
-      {"replicas: -1, selector: {matchLabels: {a: b}}, ",
-       {"spec.replicas: Invalid value: -1: must be greater than or equal to 0"}},
-      {"strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}, selector: {matchLabels: {a: "
-       "b}}, ",
-       {"spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is "
-        "'Recreate'"}},
-      {"strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}, selector: {matchLabels: {a: "
-       "b}}, ",
-       {"spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0\": may not be 0 when "
-        "`maxSurge` is 0"}},
-      {"minReadySeconds: 600, selector: {matchLabels: {a: b}}, ",
-       {"spec.progressDeadlineSeconds: Invalid value: 600: must be greater than "
-        "minReadySeconds"}},
-  };
-  for (const auto& [spec, errors] : cases) {
-    EXPECT_EQ(Validate(Deployments(), DeploymentYaml(spec)), errors) << spec;
-  }
-}
-
-TEST(DeploymentTest, KeepsItsSelector) {
-  Errors errors = ValidateUpdate(
-      Deployments(), DeploymentYaml("selector: {matchLabels: {a: b}}, "),
-      DeploymentYaml("selector: {matchExpressions: [{key: a, operator: Exists}]}, "));
-  ASSERT_EQ(errors.size(), 1u);
-  EXPECT_EQ(errors[0],
-            "spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"a\",\"operator\":"
-            "\"Exists\"}]}: field is immutable");
-}
-
-TEST(DeploymentTest, RaisesItsGenerationWithItsSpec) {
-  MessagePtr old = Read(Deployments(), DeploymentYaml("selector: {matchLabels: {a: b}}, "));
-  Deployments().rules.prepare_create(*old);
-  EXPECT_EQ(codec::MetaOf(*old).generation(), 1);
-  MessagePtr same(old->New());
-  same->CopyFrom(*old);
-  (*codec::MutableMetaOf(same.get())->mutable_labels())["x"] = "y";
-  Deployments().rules.prepare_update(*same, *old);
-  EXPECT_EQ(codec::MetaOf(*same).generation(), 1);
-  MessagePtr scaled(old->New());
-  scaled->CopyFrom(*old);
-  static_cast<k8s::apps::v1::Deployment&>(*scaled).mutable_spec()->set_replicas(3);
-  Deployments().rules.prepare_update(*scaled, *old);
-  EXPECT_EQ(codec::MetaOf(*scaled).generation(), 2);
-}
-
-TEST(DeploymentTest, PrintsItsColumns) {
-  EXPECT_EQ(Row(Deployments(),
-                "metadata: {name: d, creationTimestamp: 2020-01-01T00:00:00Z}\n"
-                "spec: {replicas: 3, selector: {matchLabels: {b: c, a: b}}, template: {spec: "
-                "{containers: [{name: x, image: i}, {name: z, image: j}]}}}\n"
-                "status: {readyReplicas: 1, updatedReplicas: 2, availableReplicas: 1}"),
-            "d | 1/3 | 2 | 1 | 2m5s | x,z | i,j | a=b,b=c");
 }
 
 TEST(ServiceTest, HasUpstreamsDefaults) {

@@ -1,19 +1,12 @@
 // Deployment and ReplicaSet.
-#include <map>
-
-#include "control-plane/api/kinds/cells.h"
 #include "control-plane/api/kinds/kinds.h"
 #include "control-plane/api/kinds/label_rules.h"
-#include "control-plane/api/kinds/pod_rules.h"
-#include "control-plane/api/kinds/spec_generation.h"
+#include "control-plane/api/kinds/workload_rules.h"
 #include "proto/codec/int_or_string.h"
 #include "proto/codec/json.h"
-#include "proto/codec/json_reader.h"
 #include "proto/codec/selector.h"
 #include "proto/k8s/apps/v1/apps.pb.h"
-#include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/intstr/int_or_string.pb.h"
-#include "proto/k8s/meta/v1/object.pb.h"
 
 namespace skiff::cp {
 namespace {
@@ -25,19 +18,6 @@ bool IsEmpty(const k8s::meta::v1::LabelSelector& selector) {
 }
 
 ShownValue Shown(const Message& message) { return ShownValue::Raw(codec::EncodeJson(message)); }
-
-// Labels as a JSON object.
-ShownValue ShownLabels(const codec::LabelMap& labels) {
-  std::map<std::string, std::string> sorted(labels.begin(), labels.end());
-  std::string text;
-  for (const auto& [key, value] : sorted) {
-    text += text.empty() ? "{" : ",";
-    codec::AppendJsonString(key, &text);
-    text += ':';
-    codec::AppendJsonString(value, &text);
-  }
-  return ShownValue::Raw(text.empty() ? "{}" : text + "}");
-}
 
 // The selector and the template it must select.
 template <class Spec>
@@ -64,45 +44,12 @@ void ValidateSelector(const Spec& spec, std::string_view kind, FieldErrors& erro
   }
 }
 
-// A template whose pods are to run for ever.
-template <class Spec>
-void ValidateTemplate(const Spec& spec, FieldErrors& errors) {
-  FieldPath path = FieldPath("spec").Child("template");
-  ValidatePodTemplate(spec.template_(), path, errors);
-  const auto& pod = spec.template_().spec();
-  if (pod.restart_policy() != "Always") {
-    errors.NotSupported(path.Child("spec").Child("restartPolicy"), pod.restart_policy(),
-                        {"Always"});
-  }
-  if (pod.has_active_deadline_seconds()) {
-    errors.Forbidden(path.Child("spec").Child("activeDeadlineSeconds"),
-                     "activeDeadlineSeconds in ReplicaSet is not Supported");
-  }
-}
-
 template <class Spec>
 void ValidateSelectorUpdate(const Spec& spec, const Spec& old, FieldErrors& errors) {
   if (!SameMessage(spec.selector(), old.selector())) {
     errors.Invalid(FieldPath("spec").Child("selector"), Shown(spec.selector()),
                    "field is immutable");
   }
-}
-
-template <class Object>
-void PrepareCreate(Object& object) {
-  object.clear_status();
-  object.mutable_metadata()->set_generation(1);
-}
-
-template <class Object>
-void PrepareUpdate(Object& object, const Object& old) {
-  *object.mutable_status() = old.status();
-  RaiseGeneration(object.spec(), old.spec(), old.metadata(), object.mutable_metadata());
-}
-
-template <class Object>
-void PrepareStatusUpdate(Object& object, const Object& old) {
-  *object.mutable_spec() = old.spec();
 }
 
 std::string SelectorText(const k8s::meta::v1::LabelSelector& message) {
@@ -170,7 +117,7 @@ void ValidateDeployment(const apps::Deployment& deployment, FieldErrors& errors)
   FieldPath path("spec");
   CheckNonNegative(spec.replicas(), path.Child("replicas"), errors);
   ValidateSelector(spec, "deployment", errors);
-  ValidateTemplate(spec, errors);
+  ValidateLastingTemplate(spec.template_(), "ReplicaSet", errors);
   ValidateStrategy(spec.strategy(), errors);
   CheckNonNegative(spec.min_ready_seconds(), path.Child("minReadySeconds"), errors);
   CheckNonNegative(spec.revision_history_limit(), path.Child("revisionHistoryLimit"), errors);
@@ -214,7 +161,7 @@ void ValidateReplicaSet(const apps::ReplicaSet& set, FieldErrors& errors) {
   CheckNonNegative(set.spec().replicas(), path.Child("replicas"), errors);
   CheckNonNegative(set.spec().min_ready_seconds(), path.Child("minReadySeconds"), errors);
   ValidateSelector(set.spec(), "deployment", errors);
-  ValidateTemplate(set.spec(), errors);
+  ValidateLastingTemplate(set.spec().template_(), "ReplicaSet", errors);
 }
 
 void ValidateReplicaSetUpdate(const apps::ReplicaSet& set, const apps::ReplicaSet& old,
@@ -223,63 +170,15 @@ void ValidateReplicaSetUpdate(const apps::ReplicaSet& set, const apps::ReplicaSe
   ValidateSelectorUpdate(set.spec(), old.spec(), errors);
 }
 
-void ValidateReplicaSetStatus(const apps::ReplicaSet& set, const apps::ReplicaSet&,
-                              FieldErrors& errors) {
-  FieldPath path("status");
-  const apps::ReplicaSetStatus& status = set.status();
-  CheckNonNegative(status.replicas(), path.Child("replicas"), errors);
-  if (status.ready_replicas() > status.replicas()) {
-    errors.Invalid(path.Child("readyReplicas"), status.ready_replicas(),
-                   "cannot be greater than status.replicas");
-  }
-  if (status.available_replicas() > status.ready_replicas()) {
-    errors.Invalid(path.Child("availableReplicas"), status.available_replicas(),
-                   "cannot be greater than readyReplicas");
-  }
-}
-
 std::vector<TableCell> ReplicaSetRow(const apps::ReplicaSet& set, WallTime now) {
-  const auto& pod = set.spec().template_().spec();
-  return {set.metadata().name(),
-          int64_t{set.spec().replicas()},
-          int64_t{set.status().replicas()},
-          int64_t{set.status().ready_replicas()},
-          AgeCell(set.metadata(), now),
-          ContainerNamesCell(pod),
-          ContainerImagesCell(pod),
-          SelectorText(set.spec().selector())};
-}
-
-std::map<std::string, std::string> ReplicaSetFields(const apps::ReplicaSet& set) {
-  return {{"status.replicas", std::to_string(set.status().replicas())}};
-}
-
-template <class Object, class List>
-KindInfo WorkloadKind(std::string_view name, std::string_view plural, std::string_view singular,
-                      std::string_view short_name) {
-  KindInfo kind;
-  kind.group = "apps";
-  kind.version = "v1";
-  kind.kind = name;
-  kind.plural = plural;
-  kind.singular = singular;
-  kind.short_names = {std::string(short_name)};
-  kind.categories = {"all"};
-  kind.prototype = &Object::default_instance();
-  kind.list_prototype = &List::default_instance();
-  kind.has_status = true;
-  kind.has_scale = true;
-  kind.rules.prepare_create = On<Object>(&PrepareCreate<Object>);
-  kind.rules.prepare_update = On<Object>(&PrepareUpdate<Object>);
-  kind.rules.prepare_status_update = On<Object>(&PrepareStatusUpdate<Object>);
-  return kind;
+  return ReplicaRow(set, SelectorText(set.spec().selector()), now);
 }
 
 }  // namespace
 
 KindInfo DeploymentKind() {
-  KindInfo kind = WorkloadKind<apps::Deployment, apps::DeploymentList>("Deployment", "deployments",
-                                                                       "deployment", "deploy");
+  KindInfo kind = WorkloadKind<apps::Deployment, apps::DeploymentList>(
+      "apps", "Deployment", "deployments", "deployment", "deploy");
   kind.rules.set_defaults = On<apps::Deployment>(&SetDeploymentDefaults);
   kind.rules.validate = On<apps::Deployment>(&ValidateDeployment);
   kind.rules.validate_update = On<apps::Deployment>(&ValidateDeploymentUpdate);
@@ -298,24 +197,16 @@ KindInfo DeploymentKind() {
 }
 
 KindInfo ReplicaSetKind() {
-  KindInfo kind = WorkloadKind<apps::ReplicaSet, apps::ReplicaSetList>("ReplicaSet", "replicasets",
-                                                                       "replicaset", "rs");
+  KindInfo kind = WorkloadKind<apps::ReplicaSet, apps::ReplicaSetList>(
+      "apps", "ReplicaSet", "replicasets", "replicaset", "rs");
   kind.rules.set_defaults = On<apps::ReplicaSet>(&SetReplicaSetDefaults);
   kind.rules.validate = On<apps::ReplicaSet>(&ValidateReplicaSet);
   kind.rules.validate_update = On<apps::ReplicaSet>(&ValidateReplicaSetUpdate);
-  kind.rules.validate_status_update = On<apps::ReplicaSet>(&ValidateReplicaSetStatus);
-  kind.rules.columns = {
-      NameColumn(),
-      Column("Desired", "The number of pods asked for", "integer"),
-      Column("Current", "The number of pods there are", "integer"),
-      Column("Ready", "The number of pods that are ready", "integer"),
-      AgeColumn(),
-      WideColumn("Containers", "Names of each container in the template."),
-      WideColumn("Images", "Images referenced by each container in the template."),
-      WideColumn("Selector", "Label selector for pods."),
-  };
+  kind.rules.validate_status_update =
+      On<apps::ReplicaSet>(&ValidateReplicaCounts<apps::ReplicaSet>);
+  kind.rules.columns = ReplicaColumns();
   kind.rules.table_row = On<apps::ReplicaSet>(&ReplicaSetRow);
-  kind.rules.selectable_fields = On<apps::ReplicaSet>(&ReplicaSetFields);
+  kind.rules.selectable_fields = On<apps::ReplicaSet>(&ReplicaFields<apps::ReplicaSet>);
   return kind;
 }
 

@@ -3,6 +3,7 @@
 #include "control-plane/api/rest/scale.h"
 
 #include <google/protobuf/descriptor.h>
+#include <google/protobuf/map.h>
 #include <google/protobuf/message.h>
 
 #include "proto/codec/meta.h"
@@ -33,9 +34,25 @@ int32_t Replicas(const Message& part) {
   return part.GetReflection()->GetInt32(part, field);
 }
 
+// A set of labels, as a ReplicationController has.
+std::string LabelsText(const Message& spec, const FieldDescriptor* field) {
+  const auto* reflection = spec.GetReflection();
+  codec::LabelMap labels;
+  for (int i = 0; i < reflection->FieldSize(spec, field); ++i) {
+    const Message& entry = reflection->GetRepeatedMessage(spec, field, i);
+    auto text = [&entry](const char* name) {
+      return entry.GetReflection()->GetString(entry, Field(entry, name));
+    };
+    labels[text("key")] = text("value");
+  }
+  return codec::LabelSelector::FromSet(labels).ToString();
+}
+
 std::string SelectorText(const Message& spec) {
   const FieldDescriptor* field = Field(spec, "selector");
-  if (field == nullptr || !spec.GetReflection()->HasField(spec, field)) return {};
+  if (field == nullptr) return {};
+  if (field->is_map()) return LabelsText(spec, field);
+  if (!spec.GetReflection()->HasField(spec, field)) return {};
   const auto* selector = dynamic_cast<const k8s::meta::v1::LabelSelector*>(
       &spec.GetReflection()->GetMessage(spec, field));
   if (selector == nullptr) return {};

@@ -15,6 +15,7 @@
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/core/v1/rest.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
 
@@ -342,6 +343,7 @@ std::vector<Client::ServedKind> FakeClient::ServedKinds() const {
   add(core::ConfigMap::default_instance(), "configmaps");
   add(core::ServiceAccount::default_instance(), "serviceaccounts");
   add(core::Event::default_instance(), "events");
+  add(core::ReplicationController::default_instance(), "replicationcontrollers");
   add(k8s::apps::v1::Deployment::default_instance(), "deployments");
   add(k8s::apps::v1::ReplicaSet::default_instance(), "replicasets");
   add(k8s::discovery::v1::EndpointSlice::default_instance(), "endpointslices");

@@ -135,6 +135,21 @@ TEST_F(ObjectsTest, ScaleReadsAndSetsReplicas) {
   EXPECT_EQ(Ask("GET", std::string(kDeployments) + "/d").json()["spec"]["replicas"], 0);
 }
 
+TEST_F(ObjectsTest, ScaleTellsTheSelectorOfAReplicationController) {
+  const std::string path = "/api/v1/namespaces/default/replicationcontrollers";
+  const Json pods = {{"metadata", {{"labels", {{"b", "c"}, {"a", "b"}}}}},
+                     {"spec", {{"containers", {{{"name", "c"}, {"image", "i"}}}}}}};
+  const Json controller = {{"metadata", {{"name", "r"}}}, {"spec", {{"template", pods}}}};
+  ASSERT_EQ(Ask("POST", path, controller).status, 201);
+  Json scale = Ask("GET", path + "/r/scale").json();
+  EXPECT_EQ(scale["status"]["selector"], "a=b,b=c");
+  scale["spec"]["replicas"] = 2;
+  EXPECT_EQ(Ask("PUT", path + "/r/scale", scale).json()["spec"]["replicas"], 2);
+  EXPECT_EQ(Ask("GET", path + "/r").json()["spec"]["replicas"], 2);
+  // Old clients, who do not say what is to become of the pods, keep them.
+  EXPECT_EQ(Ask("DELETE", path + "/r").json()["metadata"]["finalizers"], Json::array({"orphan"}));
+}
+
 TEST_F(ObjectsTest, DryRunStoresNothing) {
   Reply reply = Ask("POST", std::string(kConfigMaps) + "?dryRun=All", ConfigMapJson("a"));
   EXPECT_EQ(reply.status, 201);
