@@ -149,6 +149,39 @@ TEST(PodValidationTest, SpeaksAsUpstream) {
         "characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. "
         "'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
         "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"}},
+      {"spec: {containers: [{name: a, image: b}], affinity: {nodeAffinity: "
+       "{requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: "
+       "metadata.uid, operator: Exists}]}]}, preferredDuringSchedulingIgnoredDuringExecution: "
+       "[{weight: 101, preference: {matchExpressions: [{key: a, operator: Gt}]}}]}}}",
+       {"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution."
+        "nodeSelectorTerms[0].matchFields[0].operator: Invalid value: \"Exists\": not a valid "
+        "selector operator",
+        "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution."
+        "nodeSelectorTerms[0].matchFields[0].key: Invalid value: \"metadata.uid\": not a valid "
+        "field selector key",
+        "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: "
+        "Invalid value: 101: must be in the range 1-100",
+        "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference."
+        "matchExpressions[0].values: Required value: must be specified single value when "
+        "`operator` "
+        "is 'Lt' or 'Gt'"}},
+      {"spec: {containers: [{name: a, image: b}], affinity: {podAntiAffinity: "
+       "{preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: "
+       "{matchLabelKeys: [a]}}]}}}",
+       {"spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]."
+        "podAffinityTerm.matchLabelKeys: Forbidden: must not be specified when labelSelector is "
+        "not set",
+        "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0]."
+        "podAffinityTerm.topologyKey: Required value: can not be empty"}},
+      {"spec: {containers: [{name: a, image: b}], topologySpreadConstraints: [{maxSkew: 1, "
+       "topologyKey: zone, whenUnsatisfiable: ScheduleAnyway, minDomains: 2}, {maxSkew: 0, "
+       "topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]}",
+       {"spec.topologySpreadConstraints[0].minDomains: Invalid value: 2: can only use minDomains "
+        "if "
+        "whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway",
+        "spec.topologySpreadConstraints[1].maxSkew: Invalid value: 0: must be greater than zero",
+        "spec.topologySpreadConstraints[1].{topologyKey, whenUnsatisfiable}: Duplicate value: "
+        "\"{zone, ScheduleAnyway}\""}},
       {"spec: {activeDeadlineSeconds: 0, containers: [{name: a, image: b}]}",
        {"spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, "
         "inclusive"}},

@@ -42,89 +42,6 @@ void ValidateToleration(const core::Toleration& toleration, const FieldPath& pat
   CheckTaintEffect(toleration.effect(), /*allow_empty=*/true, path.Child("effect"), errors);
 }
 
-void ValidateNodeTerm(const core::NodeSelectorTerm& term, const FieldPath& path,
-                      FieldErrors& errors) {
-  for (int i = 0; i < term.match_expressions_size(); ++i) {
-    const auto& requirement = term.match_expressions(i);
-    FieldPath at = ElementAt(path, "matchExpressions", i);
-    const std::string& op = requirement.operator_();
-    int values = requirement.values_size();
-    CheckLabelKey(requirement.key(), at.Child("key"), errors);
-    if (op == "In" || op == "NotIn") {
-      if (values == 0) {
-        errors.Required(at.Child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
-      }
-    } else if (op == "Exists" || op == "DoesNotExist") {
-      if (values > 0) {
-        errors.Forbidden(at.Child("values"),
-                         "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
-      }
-    } else if (op == "Gt" || op == "Lt") {
-      if (values != 1) {
-        errors.Required(at.Child("values"),
-                        "must be specified single value when `operator` is 'Lt' or 'Gt'");
-      }
-    } else {
-      errors.Invalid(at.Child("operator"), op, "not a valid selector operator");
-    }
-  }
-}
-
-template <class Terms>
-void ValidatePodTerms(const Terms& terms, const FieldPath& path, FieldErrors& errors) {
-  for (int i = 0; i < terms.size(); ++i) {
-    FieldPath at = path.Index(static_cast<size_t>(i));
-    if (terms[i].has_label_selector()) {
-      CheckLabelSelector(terms[i].label_selector(), at.Child("labelSelector"), errors);
-    }
-    if (terms[i].topology_key().empty()) {
-      errors.Required(at.Child("topologyKey"), "can not be empty");
-    } else {
-      CheckLabelKey(terms[i].topology_key(), at.Child("topologyKey"), errors);
-    }
-  }
-}
-
-constexpr char kRequired[] = "requiredDuringSchedulingIgnoredDuringExecution";
-
-void ValidateAffinity(const core::Affinity& affinity, const FieldPath& path, FieldErrors& errors) {
-  const auto& node = affinity.node_affinity();
-  if (node.has_required_during_scheduling_ignored_during_execution()) {
-    const auto& selector = node.required_during_scheduling_ignored_during_execution();
-    FieldPath at = path.Child("nodeAffinity").Child(kRequired);
-    if (selector.node_selector_terms().empty()) {
-      errors.Required(at.Child("nodeSelectorTerms"), "must have at least one node selector term");
-    }
-    for (int i = 0; i < selector.node_selector_terms_size(); ++i) {
-      ValidateNodeTerm(selector.node_selector_terms(i), ElementAt(at, "nodeSelectorTerms", i),
-                       errors);
-    }
-  }
-  ValidatePodTerms(affinity.pod_affinity().required_during_scheduling_ignored_during_execution(),
-                   path.Child("podAffinity").Child(kRequired), errors);
-  ValidatePodTerms(
-      affinity.pod_anti_affinity().required_during_scheduling_ignored_during_execution(),
-      path.Child("podAntiAffinity").Child(kRequired), errors);
-}
-
-void ValidateSpread(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
-  for (int i = 0; i < spec.topology_spread_constraints_size(); ++i) {
-    const auto& constraint = spec.topology_spread_constraints(i);
-    FieldPath at = ElementAt(path, "topologySpreadConstraints", i);
-    if (constraint.max_skew() <= 0) {
-      errors.Invalid(at.Child("maxSkew"), constraint.max_skew(), "must be greater than zero");
-    }
-    if (constraint.topology_key().empty()) {
-      errors.Required(at.Child("topologyKey"), "can not be empty");
-    }
-    CheckOneOf(constraint.when_unsatisfiable(), {"DoNotSchedule", "ScheduleAnyway"},
-               at.Child("whenUnsatisfiable"), errors);
-    if (constraint.has_label_selector()) {
-      CheckLabelSelector(constraint.label_selector(), at.Child("labelSelector"), errors);
-    }
-  }
-}
-
 void ValidateDns(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
   CheckOneOf(spec.dns_policy(), {"ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"},
              path.Child("dnsPolicy"), errors);
@@ -283,11 +200,10 @@ void ValidatePodSpec(const core::PodSpec& spec, const FieldPath& path, FieldErro
   ValidateSharing(spec, path, errors);
   ValidateNames(spec, path, errors);
   ValidateTimes(spec, path, errors);
-  if (spec.has_affinity()) ValidateAffinity(spec.affinity(), path.Child("affinity"), errors);
   for (int i = 0; i < spec.tolerations_size(); ++i) {
     ValidateToleration(spec.tolerations(i), ElementAt(path, "tolerations", i), errors);
   }
-  ValidateSpread(spec, path, errors);
+  ValidatePlacement(spec, path, errors);
 }
 
 void ValidatePod(const core::Pod& pod, FieldErrors& errors) {

@@ -44,6 +44,9 @@ void ValidateVolumes(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
                      FieldErrors& errors);
 void ValidateContainers(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
                         FieldErrors& errors);
+// Affinity and topologySpreadConstraints.
+void ValidatePlacement(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
+                       FieldErrors& errors);
 
 // kubectl's columns for pods.
 std::vector<TableColumn> PodColumns();
