@@ -47,6 +47,7 @@ void NodeInfo::AddPod(const PodPtr& pod) {
   requested_ += PodRequests(*pod);
   requested_for_score_ += PodRequestsForScore(*pod);
   if (auto ports = HostPortsOf(*pod); !ports.empty()) ports_[uid] = std::move(ports);
+  if (auto terms = PodTermsOf(*pod)) terms_[uid] = std::move(terms);
 }
 
 void NodeInfo::RemovePod(const std::string& uid) {
@@ -55,6 +56,7 @@ void NodeInfo::RemovePod(const std::string& uid) {
   requested_ -= PodRequests(*found->second);
   requested_for_score_ -= PodRequestsForScore(*found->second);
   ports_.erase(uid);
+  terms_.erase(uid);
   pods_.erase(found);
 }
 

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "control-plane/scheduler/pod_terms.h"
 #include "control-plane/scheduler/resources.h"
 
 namespace skiff::cp {
@@ -35,6 +36,8 @@ class NodeInfo {
   // By uid; nothing happens when it is not there.
   void RemovePod(const std::string& uid);
   const std::map<std::string, PodPtr>& pods() const { return pods_; }  // by uid
+  // Of those that have any, by uid.
+  const std::map<std::string, std::shared_ptr<const PodTerms>>& terms() const { return terms_; }
 
   const Allocatable& allocatable() const { return allocatable_; }
   const Resources& requested() const { return requested_; }
@@ -48,6 +51,7 @@ class NodeInfo {
   Resources requested_;
   Resources requested_for_score_;
   std::map<std::string, std::vector<HostPort>> ports_;  // by pod uid, if it has any
+  std::map<std::string, std::shared_ptr<const PodTerms>> terms_;
 };
 
 }  // namespace skiff::cp

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "base/log.h"
@@ -11,9 +12,12 @@
 #include "control-plane/controllers/framework/pods.h"
 #include "control-plane/scheduler/filters.h"
 #include "control-plane/scheduler/node_info.h"
+#include "control-plane/scheduler/pod_affinity.h"
 #include "control-plane/scheduler/scheduling_queue.h"
 #include "control-plane/scheduler/scores.h"
+#include "control-plane/scheduler/topology_spread.h"
 #include "proto/codec/selector.h"
+#include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
@@ -21,9 +25,11 @@
 namespace skiff::cp {
 namespace {
 
+using k8s::core::v1::Namespace;
 using k8s::core::v1::Node;
 using k8s::core::v1::Pod;
 using k8s::core::v1::Service;
+using NamespacePtr = std::shared_ptr<const Namespace>;
 using ServicePtr = std::shared_ptr<const Service>;
 
 // The one key of the work queue: "try the next pod".
@@ -41,6 +47,18 @@ bool MattersToPods(const NodePtr& before, const NodePtr& now) {
   return !Equal(left, right);
 }
 
+// Whether the change of a pod on a node can make room for another one that looks at its neighbours.
+bool MattersToNeighbours(const Pod& before, const Pod& now) {
+  const auto& old_labels = before.metadata().labels();
+  const auto& labels = now.metadata().labels();
+  const bool same = old_labels.size() == labels.size() &&
+                    std::ranges::all_of(labels, [&old_labels](const auto& label) {
+                      auto found = old_labels.find(label.first);
+                      return found != old_labels.end() && found->second == label.second;
+                    });
+  return !same || IsBeingDeleted(before.metadata()) != IsBeingDeleted(now.metadata());
+}
+
 }  // namespace
 
 class Scheduler::Core : public Controller {
@@ -52,12 +70,15 @@ class Scheduler::Core : public Controller {
         events_(*deps.client, *deps.executor, deps.name),
         pods_(client_, strand_),
         nodes_(client_, strand_),
+        namespaces_(client_, strand_),
         services_(client_, strand_) {
     services_by_namespace_ = services_.AddIndex(
         [](const Service& service) { return std::vector{service.metadata().namespace_()}; });
     Observe<Pod>(pods_, [this](const PodPtr& before, const PodPtr& now) { OnPod(before, now); });
     Observe<Node>(nodes_,
                   [this](const NodePtr& before, const NodePtr& now) { OnNode(before, now); });
+    Observe<Namespace>(namespaces_,
+                       [this](const NamespacePtr&, const NamespacePtr&) { WakeNeighbours(); });
     Observe<Service>(services_, [](const ServicePtr&, const ServicePtr&) {});
   }
 
@@ -92,6 +113,13 @@ class Scheduler::Core : public Controller {
     Continue();
   }
 
+  // Pods elsewhere have come, gone or changed: those that were refused because of them are tried
+  // again.
+  void WakeNeighbours() {
+    for (const std::string& uid : looks_at_neighbours_) waiting_.WakeOne(uid, SteadyNow());
+    if (!looks_at_neighbours_.empty()) Continue();
+  }
+
   bool IsOurs(const Pod& pod) const {
     const std::string& wanted = pod.spec().scheduler_name();
     return wanted.empty() ? name_ == "default-scheduler" : wanted == name_;
@@ -102,7 +130,10 @@ class Scheduler::Core : public Controller {
     NodeInfo& info = infos_[name];
     info.SetNode(now);
     if (!now && info.pods().empty()) infos_.erase(name);
-    if (MattersToPods(before, now)) WakeFor(name);
+    if (MattersToPods(before, now)) {
+      WakeFor(name);
+      WakeNeighbours();
+    }
   }
 
   void OnPod(const PodPtr& before, const PodPtr& now) {
@@ -110,14 +141,15 @@ class Scheduler::Core : public Controller {
     // A pod of the same name that was made anew in between.
     if (before && now && before->metadata().uid() != uid) OnPod(before, nullptr);
     if (now && !now->spec().node_name().empty() && !IsPodTerminal(*now)) {
-      waiting_.Remove(uid);
+      Forget(uid);
       Place(now, now->spec().node_name());
+      if (before && MattersToNeighbours(*before, *now)) WakeNeighbours();
       return;
     }
     const bool pending = now && now->spec().node_name().empty() && IsPodActive(*now) &&
                          now->spec().scheduling_gates().empty() && IsOurs(*now);
     if (!pending) {
-      waiting_.Remove(uid);
+      Forget(uid);
       Displace(uid);
     } else if (!placed_.contains(uid)) {  // else its binding is under way
       waiting_.Set(now, SteadyNow());
@@ -125,12 +157,18 @@ class Scheduler::Core : public Controller {
     }
   }
 
+  // It waits no more.
+  void Forget(const std::string& uid) {
+    waiting_.Remove(uid);
+    looks_at_neighbours_.erase(uid);
+  }
+
   void Place(const PodPtr& pod, const std::string& node) {
     const std::string& uid = pod->metadata().uid();
     auto found = placed_.find(uid);
     if (found != placed_.end() && found->second != node) Displace(uid);
     infos_[node].AddPod(pod);
-    placed_[uid] = node;
+    if (placed_.insert_or_assign(uid, node).second) WakeNeighbours();
   }
 
   // Its room is free again.
@@ -145,25 +183,43 @@ class Scheduler::Core : public Controller {
     }
     placed_.erase(found);
     WakeFor(node);
+    WakeNeighbours();
   }
 
   void Schedule(const PodPtr& pod) {
+    std::vector<const NodeInfo*> nodes;
+    for (const auto& [name, info] : infos_) {
+      if (info.node()) nodes.push_back(&info);
+    }
+    const TopologySpread spread(*pod, nodes);
+    const PodAffinity affinity(*pod, nodes, [this](const std::string& ns) {
+      NamespacePtr found = namespaces_.Find(ns);
+      return found ? &found->metadata().labels() : nullptr;
+    });
     std::vector<const NodeInfo*> feasible;
     std::vector<std::vector<std::string>> reasons;
-    for (const auto& [name, info] : infos_) {
-      if (!info.node()) continue;
-      if (std::vector<std::string> why_not = WhyNot(*pod, info); why_not.empty()) {
-        feasible.push_back(&info);
+    bool by_neighbours = false;
+    for (const NodeInfo* info : nodes) {
+      std::vector<std::string> why_not = WhyNot(*pod, *info);
+      if (why_not.empty()) {
+        why_not = spread.WhyNot(*info);
+        if (why_not.empty()) why_not = affinity.WhyNot(*info);
+        by_neighbours |= !why_not.empty();
+      }
+      if (why_not.empty()) {
+        feasible.push_back(info);
       } else {
         reasons.push_back(std::move(why_not));
       }
     }
+    looks_at_neighbours_.erase(pod->metadata().uid());
     if (feasible.empty()) {
+      if (by_neighbours) looks_at_neighbours_.insert(pod->metadata().uid());
       waiting_.PutBackUnschedulable(pod->metadata().uid(), SteadyNow());
       ReportUnschedulable(*pod, FitErrorMessage(reasons));
       return;
     }
-    std::vector<int64_t> scores = ScoreNodes(*pod, feasible, Replicas(*pod));
+    std::vector<int64_t> scores = ScoreNodes(*pod, feasible, Replicas(*pod), affinity, spread);
     auto best = std::ranges::max_element(scores);
     Bind(pod, feasible[static_cast<size_t>(best - scores.begin())]->node()->metadata().name());
   }
@@ -187,7 +243,7 @@ class Scheduler::Core : public Controller {
     const std::string key = KeyOf(meta);
     if (bound.ok()) {
       events_.Normal(*pod, "Scheduled", "Successfully assigned " + key + " to " + node);
-      waiting_.Remove(meta.uid());
+      Forget(meta.uid());
       // It may have gone while it was being bound; then no event will take it off the node.
       PodPtr now = pods_.Find(key);
       if (!now || now->metadata().uid() != meta.uid()) Displace(meta.uid());
@@ -202,7 +258,7 @@ class Scheduler::Core : public Controller {
       events_.Warning(*pod, "FailedScheduling", bound.error().message());
       waiting_.PutBackFailed(meta.uid(), SteadyNow());
     } else {
-      waiting_.Remove(meta.uid());
+      Forget(meta.uid());
     }
     Continue();
   }
@@ -250,10 +306,12 @@ class Scheduler::Core : public Controller {
   EventRecorder events_;
   Informer<Pod> pods_;
   Informer<Node> nodes_;
+  Informer<Namespace> namespaces_;
   Informer<Service> services_;
   int services_by_namespace_ = 0;
   SchedulingQueue waiting_;
-  std::map<std::string, NodeInfo> infos_;                // by node name
+  std::set<std::string> looks_at_neighbours_;  // uids of those that wait because of other pods
+  std::map<std::string, NodeInfo> infos_;      // by node name
   std::unordered_map<std::string, std::string> placed_;  // pod uid to node, assumed ones too
 };
 

@@ -209,6 +209,68 @@ TEST_F(SchedulerTest, AnUncordonWakesPodsButHeartbeatsDoNot) {
   EXPECT_EQ(NodeOf("web"), "n1");
 }
 
+// A pod of this app that keeps away from others of its kind in a zone.
+Pod Lonely(const std::string& name) {
+  Pod pod = MakePod(name, "100m", "1Mi");
+  (*pod.mutable_metadata()->mutable_labels())["app"] = "lonely";
+  auto* term = pod.mutable_spec()
+                   ->mutable_affinity()
+                   ->mutable_pod_anti_affinity()
+                   ->add_required_during_scheduling_ignored_during_execution();
+  term->set_topology_key("zone");
+  (*term->mutable_label_selector()->mutable_match_labels())["app"] = "lonely";
+  return pod;
+}
+
+TEST_F(SchedulerTest, APodThatWaitsForItsNeighboursIsWokenByThem) {
+  for (const char* name : {"n1", "n2"}) {
+    CreateNode(name, "1");
+    UpdateNode(name,
+               [](Node& node) { (*node.mutable_metadata()->mutable_labels())["zone"] = "z"; });
+  }
+  Pod like = MakePod("a", "100m", "1Mi");
+  (*like.mutable_metadata()->mutable_labels())["app"] = "lonely";
+  CreatePod(like);
+  CreatePod(MakePod("filler", "950m", "1Mi"));
+  ASSERT_NE(NodeOf("a"), NodeOf("filler"));
+  CreatePod(Lonely("b"));
+  Advance(seconds(20));
+  EXPECT_EQ(NodeOf("b"), "");
+  EXPECT_EQ(Scheduled("b")->message(),
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match pod anti-affinity "
+            "rules.");
+  // The neighbour stays where it is, but is no longer of that kind.
+  Pod renamed = *client_.Get<Pod>("ns", "a").value();
+  (*renamed.mutable_metadata()->mutable_labels())["app"] = "other";
+  ASSERT_TRUE(client_.Update(renamed).ok());
+  Settle();
+  EXPECT_EQ(NodeOf("b"), NodeOf("a"));
+}
+
+TEST_F(SchedulerTest, APodComesToTheOneItNeeds) {
+  for (const char* name : {"n1", "n2", "n3"}) {
+    CreateNode(name);
+    UpdateNode(name, [&](Node& node) {
+      (*node.mutable_metadata()->mutable_labels())["kubernetes.io/hostname"] = name;
+    });
+  }
+  Pod needy = MakePod("needy", "", "");
+  auto* term = needy.mutable_spec()
+                   ->mutable_affinity()
+                   ->mutable_pod_affinity()
+                   ->add_required_during_scheduling_ignored_during_execution();
+  term->set_topology_key("kubernetes.io/hostname");
+  (*term->mutable_label_selector()->mutable_match_labels())["app"] = "cache";
+  CreatePod(needy);
+  EXPECT_EQ(NodeOf("needy"), "");
+  Advance(seconds(20));
+  Pod cache = MakePod("cache", "", "");
+  (*cache.mutable_metadata()->mutable_labels())["app"] = "cache";
+  cache.mutable_spec()->set_node_name("n2");
+  CreatePod(cache);
+  EXPECT_EQ(NodeOf("needy"), "n2");
+}
+
 // ---- the queue ----
 
 PodPtr Waiting(const std::string& uid, int priority = 0) {

@@ -69,7 +69,7 @@ void SchedulingQueue::Set(const PodPtr& pod, SteadyTime now) {
   Leave(uid, entry);
   entry.pod = pod;
   if (place != Place::kOut) Enter(uid, entry, place, due);
-  if (may_fit) WakeOne(uid, entry, now);
+  if (may_fit) WakeEntry(uid, entry, now);
 }
 
 void SchedulingQueue::Remove(const std::string& uid) {
@@ -106,7 +106,7 @@ void SchedulingQueue::PutBackFailed(const std::string& uid, SteadyTime) {
   Enter(uid, found->second, Place::kBackOff, BackOffEnd(found->second));
 }
 
-void SchedulingQueue::WakeOne(const std::string& uid, Entry& entry, SteadyTime now) {
+void SchedulingQueue::WakeEntry(const std::string& uid, Entry& entry, SteadyTime now) {
   if (entry.place == Place::kOut) entry.woken_out = true;
   if (entry.place != Place::kUnschedulable) return;
   SteadyTime end = BackOffEnd(entry);
@@ -117,13 +117,18 @@ void SchedulingQueue::WakeOne(const std::string& uid, Entry& entry, SteadyTime n
   }
 }
 
+void SchedulingQueue::WakeOne(const std::string& uid, SteadyTime now) {
+  auto found = entries_.find(uid);
+  if (found != entries_.end()) WakeEntry(uid, found->second, now);
+}
+
 void SchedulingQueue::Wake(const std::function<bool(const k8s::core::v1::Pod&)>& may_fit,
                            SteadyTime now) {
   for (auto& [uid, entry] : entries_) {
     const bool waits = entry.place == Place::kUnschedulable || entry.place == Place::kOut;
     if (!waits) continue;
     if (may_fit(*entry.pod)) {
-      WakeOne(uid, entry, now);
+      WakeEntry(uid, entry, now);
     } else if (entry.place == Place::kUnschedulable) {
       Enter(uid, entry, Place::kUnschedulable, std::min(entry.due, now + kLookAgain));
     }

@@ -37,6 +37,8 @@ class SchedulingQueue {
   // The world has changed. Pods that may fit now are tried again after their back-off; the others
   // soon, so that what they are told about the reasons stays true.
   void Wake(const std::function<bool(const k8s::core::v1::Pod&)>& may_fit, SteadyTime now);
+  // The same for one pod, that may fit now.
+  void WakeOne(const std::string& uid, SteadyTime now);
 
   bool HasActive() const { return !active_.empty(); }
   // When the queue has to be looked at again without a call: the end of a back-off, or of the
@@ -59,7 +61,7 @@ class SchedulingQueue {
   };
   void Leave(const std::string& uid, Entry& entry);
   void Enter(const std::string& uid, Entry& entry, Place place, SteadyTime due = {});
-  void WakeOne(const std::string& uid, Entry& entry, SteadyTime now);
+  void WakeEntry(const std::string& uid, Entry& entry, SteadyTime now);
   static SteadyTime BackOffEnd(const Entry& entry);
   ActiveKey KeyOfActive(const std::string& uid, const Entry& entry) const;
 

@@ -133,14 +133,16 @@ Scores ScoreImages(const Pod& pod, const Nodes& nodes) {
   });
 }
 
-Scores ScoreNodes(const Pod& pod, const Nodes& nodes, const IsReplica& is_replica) {
+Scores ScoreNodes(const Pod& pod, const Nodes& nodes, const IsReplica& is_replica,
+                  const PodAffinity& affinity, const TopologySpread& spread) {
   Scores totals(nodes.size(), 0);
   auto add = [&totals](const Scores& scores, int64_t weight) {
     for (size_t i = 0; i < totals.size(); ++i) totals[i] += weight * scores[i];
   };
   add(ScoreTaints(pod, nodes), 3);
-  add(ScoreSpread(pod, nodes, is_replica), 2);
+  add(spread.has_constraints() ? spread.Score(nodes) : ScoreSpread(pod, nodes, is_replica), 2);
   add(ScoreAffinity(pod, nodes), 2);
+  add(affinity.Score(nodes), 2);
   add(ScoreFreeResources(pod, nodes), 1);
   add(ScoreBalance(pod, nodes), 1);
   add(ScoreImages(pod, nodes), 1);

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "control-plane/scheduler/node_info.h"
+#include "control-plane/scheduler/pod_affinity.h"
+#include "control-plane/scheduler/topology_spread.h"
 
 namespace skiff::cp {
 
@@ -13,11 +15,13 @@ namespace skiff::cp {
 using IsReplica = std::function<bool(const k8s::core::v1::Pod& other)>;
 
 // One total for each node, higher is better. Each of these gives 0 to 100 and counts with its
-// weight: tolerated PreferNoSchedule taints (3), spread of replicas (2), preferred node affinity
-// (2), free resources (1), balance of CPU and memory (1), images already there (1).
+// weight: tolerated PreferNoSchedule taints (3), spread as the pod asks for or else of replicas
+// (2), preferred affinity to nodes (2) and to pods (2), free resources (1), balance of CPU and
+// memory (1), images already there (1).
 std::vector<int64_t> ScoreNodes(const k8s::core::v1::Pod& pod,
                                 const std::vector<const NodeInfo*>& nodes,
-                                const IsReplica& is_replica);
+                                const IsReplica& is_replica, const PodAffinity& affinity,
+                                const TopologySpread& spread);
 
 // The single scores, one a node, for tests and for reading.
 std::vector<int64_t> ScoreFreeResources(const k8s::core::v1::Pod& pod,
