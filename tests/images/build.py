@@ -49,6 +49,12 @@ ACCOUNTS = {
 
 # An image: packages unpacked in a layer each list, files on top, and the configuration.
 BUSYBOX_LAYER = {"packages": ["busybox-static"], "files": ACCOUNTS, "applets": True}
+NO_DOCS = ["usr/share/doc", "usr/share/man", "usr/share/locale"]
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The C library and what libsystemd, which several programs are linked to, is linked to.
+SYSTEM_LIBRARIES = ["libc6", "libc-bin", "libcap2", "libgcc-s1", "libgcrypt20", "libgpg-error0", "liblz4-1", "liblzma5",
+                    "libssl3", "libstdc++6", "libsystemd0", "libzstd1", "zlib1g"]
+SYSTEM_LAYER = {"packages": SYSTEM_LIBRARIES, "without": NO_DOCS}
 # A sandbox of a runtime that takes its pause program from an image.
 IMAGES = {
     "pause:test": {
@@ -73,8 +79,40 @@ IMAGES = {
              "without": ["usr/share/doc", "usr/share/man", "usr/share/locale", "etc/nginx/sites-enabled"]},
         ],
         "config": {"Entrypoint": ["nginx", "-g", "daemon off;"], "StopSignal": "SIGQUIT",
-                   "ExposedPorts": {"80/tcp": {}},
-                   "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+                   "ExposedPorts": {"80/tcp": {}}, "Env": [PATH]},
+    },
+    # Server, sentinel (redis-server --sentinel) and client.
+    "redis:test": {
+        "layers": [
+            BUSYBOX_LAYER, SYSTEM_LAYER,
+            {"packages": ["libatomic1", "libjemalloc2", "liblzf1", "redis-server", "redis-tools"], "folders": ["data"],
+             "without": NO_DOCS},
+        ],
+        "config": {"Entrypoint": ["redis-server"], "WorkingDir": "/data", "ExposedPorts": {"6379/tcp": {}},
+                   "Env": [PATH]},
+    },
+    "haproxy:test": {
+        "layers": [
+            BUSYBOX_LAYER, SYSTEM_LAYER,
+            {"packages": ["haproxy", "libcrypt1", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1",
+                          "libpcre2-8-0"],
+             "without": NO_DOCS},
+        ],
+        "config": {"Entrypoint": ["haproxy", "-db", "-f"], "Cmd": ["/etc/haproxy/haproxy.cfg"], "StopSignal": "SIGUSR1",
+                   "Env": [PATH]},
+    },
+    # Python with Flask and a client of Redis; the program comes with the pod.
+    "flask:test": {
+        "layers": [
+            BUSYBOX_LAYER, SYSTEM_LAYER,
+            {"packages": ["libbz2-1.0", "libexpat1", "libffi8", "libpython3.11-minimal", "libpython3.11-stdlib", "libuuid1",
+                          "media-types", "python3-async-timeout", "python3-click", "python3-deprecated", "python3-flask",
+                          "python3-itsdangerous", "python3-jinja2", "python3-markupsafe", "python3-minimal",
+                          "python3-packaging", "python3-redis", "python3-werkzeug", "python3-wrapt",
+                          "python3.11-minimal"],
+             "without": NO_DOCS},
+        ],
+        "config": {"Entrypoint": ["python3"], "Env": [PATH, "PYTHONUNBUFFERED=1"]},
     },
 }
 
