@@ -1,5 +1,7 @@
-"""Fixtures of the scenarios: one cluster for the session, a namespace and a leak check for each test."""
+"""Fixtures of the scenarios: a cluster of one node and one of three for the session, a namespace and a leak check for
+each test."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -14,12 +16,11 @@ KUBECTL_VERSIONS = ["1.20", "1.32", "1.36"]
 MANIFESTS = pathlib.Path(__file__).with_name("manifests")
 
 
-@pytest.fixture(scope="session")
-def cluster():
-    made = Cluster(os.environ.get("SKIFF_CLUSTER", "scen"), build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
+def running_cluster(name, nodes, agent_settings=""):
+    made = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
     made.down()
     try:
-        made.up()
+        made.up(nodes, agent_settings)
         images.push(made.registry)
         warm_up(made)
         yield made
@@ -27,16 +28,30 @@ def cluster():
         made.down()
 
 
+@pytest.fixture(scope="session")
+def cluster():
+    yield from running_cluster(os.environ.get("SKIFF_CLUSTER", "scen"), 1)
+
+
+@pytest.fixture(scope="session")
+def cluster3():
+    """Three nodes, and with them the overlay."""
+    yield from running_cluster(os.environ.get("SKIFF_CLUSTER", "scen")[:5] + "n", 3, "overlay: {mode: vxlan}\n")
+
+
 def warm_up(cluster):
-    """A first pod, so that what the node makes once (folders, chains) is there before the first leak check."""
-    image = f"--image={cluster.registry}/busybox:test"
-    cluster.kubectl("run", "warm", image, "--restart=Never", "--", "true")
-    cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/warm", "--timeout=60s")
-    node = cluster.nodes[0]
-    uid = cluster.kubectl("get", "pod", "warm", "-o", "jsonpath={.metadata.uid}").stdout
-    marks = [uid, *cluster.crictl(node, "pods", "-q").stdout.split()]
-    cluster.kubectl("delete", "pod", "warm", "--timeout=60s")
-    leaks.wait_gone(marks, cluster, node)
+    """A first pod on each node, so that what a node makes once (folders, chains) is there before the first leak check."""
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "warm"},
+           "spec": {"restartPolicy": "Never",
+                    "containers": [{"name": "warm", "image": f"{cluster.registry}/busybox:test", "command": ["true"]}]}}
+    for node in cluster.nodes:
+        pod["spec"]["nodeName"] = node.name
+        cluster.kubectl("apply", "-f", "-", input=json.dumps(pod))
+        cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/warm", "--timeout=60s")
+        uid = cluster.kubectl("get", "pod", "warm", "-o", "jsonpath={.metadata.uid}").stdout
+        marks = [uid, *cluster.crictl(node, "pods", "-q").stdout.split()]
+        cluster.kubectl("delete", "pod", "warm", "--timeout=60s")
+        leaks.wait_gone(marks, cluster, node)
 
 
 class Kube:
@@ -60,6 +75,11 @@ class Kube:
 
     def wait(self, condition, *what, timeout="60s"):
         return self("wait", f"--for={condition}", f"--timeout={timeout}", *what)
+
+    def wait_value(self, path, value, *what, timeout="60s"):
+        """Until a field has the value; with the newest kubectl, as the oldest cannot wait for that."""
+        return self.cluster.kubectl("-n", self.namespace, "wait", f"--for=jsonpath={path}={value}", f"--timeout={timeout}",
+                                    *what)
 
     def wait_gone(self, *what):
         """Waits until there is none; old kubectls call it an error when there is none from the start."""
@@ -91,17 +111,26 @@ class Kube:
         return self.out("get", *what, "-o", f"jsonpath={path}")
 
 
-@pytest.fixture
-def namespace(cluster, request):
-    """A namespace that must leave nothing behind on the node."""
+def clean_namespace(cluster, request):
+    """A namespace that must leave nothing behind on any node."""
     name = "t-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower().replace("test_", "")).strip("-")
     name = name[:50].rstrip("-")
-    node = cluster.nodes[0]
-    before = leaks.snapshot(cluster, node)
+    before = [leaks.snapshot(cluster, node) for node in cluster.nodes]
     cluster.kubectl("create", "namespace", name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--timeout=90s")
-    assert leaks.settled_difference(before, cluster, node) == []
+    for node, held in zip(cluster.nodes, before):
+        assert leaks.settled_difference(held, cluster, node) == []
+
+
+@pytest.fixture
+def namespace(cluster, request):
+    yield from clean_namespace(cluster, request)
+
+
+@pytest.fixture
+def namespace3(cluster3, request):
+    yield from clean_namespace(cluster3, request)
 
 
 @pytest.fixture(params=KUBECTL_VERSIONS)
@@ -114,3 +143,18 @@ def kube(request, cluster, namespace):
 def kube_new(cluster, namespace):
     """The newest kubectl, for what does not depend on its version."""
     return Kube(cluster, KUBECTL_VERSIONS[-1], namespace)
+
+
+@pytest.fixture(params=["1.20-on-1", "1.32-on-1", "1.36-on-3"])
+def kube_anywhere(request):
+    """Old kubectls on one node, the newest on three; the cluster is kube_anywhere.cluster."""
+    version, nodes = request.param.split("-on-")
+    suffix = "" if nodes == "1" else "3"
+    cluster = request.getfixturevalue("cluster" + suffix)
+    return Kube(cluster, version, request.getfixturevalue("namespace" + suffix))
+
+
+@pytest.fixture
+def kube3(cluster3, namespace3):
+    """The newest kubectl, on three nodes."""
+    return Kube(cluster3, KUBECTL_VERSIONS[-1], namespace3)
