@@ -37,9 +37,9 @@ Result<> RunInit(const ShimPrograms& programs, LaunchSpec launch) {
   Result<std::optional<Message>> answer = ReceiveMessage(pair.ours.get());
   if (!answer.ok()) (void)process.Signal(SIGKILL);  // it does not answer
   (void)process.Reap();                             // the answer is what counts
-  TRY(std::move(answer));
-  if (!*answer) return Error(Code::kInternal, "skiff-init ended without an answer");
-  const Message& message = **answer;
+  const std::optional<Message> said = TRY(std::move(answer));
+  if (!said) return Error(Code::kInternal, "skiff-init ended without an answer");
+  const Message& message = *said;
   if (message.type == kLaunchReady) return {};
   if (message.type != kLaunchFailed) return Error(Code::kInternal, "skiff-init: damaged answer");
   return LaunchError(TRY(Decode<LaunchFailure>(message.body)));

@@ -1,12 +1,14 @@
-"""The conformance of the CRI server: critest in each of its modes, and crictl with every subcommand.
+"""The conformance of the CRI server: critest in each of its modes, crictl with every subcommand, and an upstream kubelet
+that lives on it.
 
     python3 -m tests.conformance.cri [--build DIR] [PART...]
 
-PART is "crictl", or MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, runc-1,
+PART is "crictl", "kubelet", or MODE-PROCESSES of critest (default-1, default-4, websocket-1, websocket-4, runc-1,
 runc-4, crun-1, crun-4); without one, all of them. A spec that fails, or is skipped without being in skips.txt, fails the run;
 one of skips.txt that ran is reported. Logs go to DIR/conformance.
 
-Needs root, docker-registry, and crictl, critest and ginkgo in build/crictl (`./dev conformance` sees to it).
+Needs root, docker-registry, and crictl, critest and ginkgo in build/crictl (`./dev conformance` sees to it); "kubelet"
+builds that, which takes minutes the first time.
 """
 
 import argparse
@@ -17,12 +19,15 @@ import sys
 import tempfile
 
 from tests.conformance.cri import critest, images
+from tests.conformance.cri.kubelet.node import KUBELET
+from tests.images import build as image_build
 from tests.support.cri import TOP, Registry, enter
 
 HERE = pathlib.Path(__file__).resolve().parent
 PORT = 5000
-SESSION = "crictl"
-PARTS = [SESSION] + [f"{mode}-{processes}" for mode in critest.MODES for processes in (1, 4)]
+# Of pytest, each in a folder of its name, with more words for it: the kubelet's tests build on each other.
+SESSIONS = {"crictl": [], "kubelet": ["-x"]}
+PARTS = list(SESSIONS) + [f"{mode}-{processes}" for mode in critest.MODES for processes in (1, 4)]
 
 
 def indented(text):
@@ -67,19 +72,21 @@ def table(outcomes):
         yield from (f"- {spec}" for spec in specs)
 
 
-def crictl_session(build, logs):
-    """Whether crictl's tests pass; what pytest says is the report."""
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120",
-            "--basetemp", logs / "crictl", HERE / "crictl"]
-    return subprocess.run(argv, env={**os.environ, "SKIFF_BUILD": str(build)}, timeout=600).returncode == 0
+def session(name, build, logs):
+    """Whether the session's tests pass; what pytest says is the report. Each has namespaces of its own: the kubelet's
+    changes much of what it sees."""
+    argv = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=240",
+            "--basetemp", logs / name, *SESSIONS[name], HERE / name]
+    return subprocess.run(argv, env={**os.environ, "SKIFF_BUILD": str(build)}, timeout=1200).returncode == 0
 
 
 def inside(build, parts, folder):
     logs = build / "conformance"
     logs.mkdir(exist_ok=True)
-    good = SESSION not in parts or crictl_session(build, logs)
+    good = all([session(name, build, logs) for name in SESSIONS if name in parts])
     # crun's come last: they change the mount namespace.
-    parts = sorted((part for part in parts if part != SESSION), key=lambda part: part.startswith("crun-"))
+    parts = sorted((part for part in parts if part not in SESSIONS), key=lambda part: part.startswith("crun-"))
     if not parts:
         return 0 if good else 1
     registry = Registry(folder, PORT)
@@ -95,6 +102,18 @@ def inside(build, parts, folder):
     return 0 if good else 1
 
 
+def prepare(parts):
+    """Images and programs, while the network is there."""
+    for name, recipe in image_build.IMAGES.items():
+        image_build.build(name, recipe, {})
+    if "kubelet" in parts:
+        subprocess.run([TOP / "tests" / "tools" / "build-kubelet", KUBELET.parent], check=True)
+    if set(parts) - set(SESSIONS):
+        images.build_all()
+        subprocess.run([TOP / "tests" / "tools" / "build-critest", critest.BINARIES, images.digest_of(
+            "k8s-staging-cri-tools/test-image-digest:latest")], check=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=TOP / "build" / "release")
@@ -107,11 +126,10 @@ def main():
     build = arguments.build.resolve()
     if arguments.inside:
         return inside(build, arguments.parts, arguments.inside)
-    images.build_all()
-    subprocess.run([TOP / "tests" / "tools" / "build-critest", critest.BINARIES, images.digest_of(
-        "k8s-staging-cri-tools/test-image-digest:latest")], check=True)
+    parts = arguments.parts or PARTS
+    prepare(parts)
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
-        return enter("tests.conformance.cri", "--build", build, "--inside", folder, *(arguments.parts or PARTS))
+        return enter("tests.conformance.cri", "--build", build, "--inside", folder, *parts)
 
 
 if __name__ == "__main__":
