@@ -20,6 +20,10 @@ namespace {
 // keep the caller waiting for more.
 constexpr std::chrono::milliseconds kDrainTime{200};
 
+// After the kill of an ExecSync that is over its time: how long the supervisor has to see the end,
+// so that the cgroup is gone when the caller hears. One that stands still is not waited for.
+constexpr std::chrono::seconds kReapTime{1};
+
 class ExecHandle final : public ExecProcess {
  public:
   explicit ExecHandle(std::shared_ptr<RunningExec> exec) : exec_(std::move(exec)) {}
@@ -181,6 +185,11 @@ Result<> RunningExec::Kill() {
 }
 
 Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Stdio stdio) {
+  return ExecWithin(spec, std::move(stdio), kShimPatience);
+}
+
+Result<std::unique_ptr<ExecProcess>> RuntimeImpl::ExecWithin(const ExecSpec& spec, Stdio stdio,
+                                                             std::chrono::milliseconds patience) {
   if (spec.argv.empty()) return Error(Code::kInvalidArgument, "no command");
   ContainerPtr container = TRY(NeedContainer(spec.container_id));
   uint32_t number;
@@ -219,7 +228,7 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
                       .exec = number,
                       .terminal = spec.terminal,
                       .cgroup = leaf.unified};
-    return link->Call(kStartExec, request, kStarted, fds);
+    return link->Call(kStartExec, request, kStarted, fds, patience);
   };
   Result<Message> reply = start();
   if (!reply.ok()) {
@@ -227,7 +236,13 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::Exec(const ExecSpec& spec, Std
       std::lock_guard lock(mutex_);
       execs_.erase(number);
     }
-    (void)cgroups_->Remove(cgroup);  // else it goes with the container's
+    // Of a supervisor that did not answer in time: what it may have started ends here, and what it
+    // has yet to start finds no cgroup.
+    if (reply.error().code() == Code::kUnknownOutcome) (void)exec->Kill();
+    if (!cgroups_->Remove(cgroup).ok()) {
+      std::lock_guard lock(mutex_);
+      container->lingering_execs.push_back(cgroup);
+    }
     return std::move(reply).error();
   }
   if (!reply->fds.empty()) exec->SetTerminal(std::move(reply->fds[0]));
@@ -279,8 +294,17 @@ Result<ExecOutput> RuntimeImpl::ExecSync(const ExecSpec& spec, const ExecLimits&
   Pipe err = TRY(MakePipe());
   auto exited = std::make_shared<UniqueFd>(TRY(MakeEventFd()));
   const UniqueFd stopped = TRY(MakeEventFd());
-  auto process =
-      TRY(Exec(spec, {.out = std::move(out.write_end), .err = std::move(err.write_end)}));
+  const Error late(Code::kDeadlineExceeded,
+                   "command timed out after " + std::to_string(limits.timeout.count()) + " ms");
+  const std::chrono::milliseconds patience =
+      deadline ? std::min<std::chrono::milliseconds>(limits.timeout, kShimPatience) : kShimPatience;
+  auto begun = ExecWithin(spec, {.out = std::move(out.write_end), .err = std::move(err.write_end)},
+                          patience);
+  if (!begun.ok() && begun.error().code() == Code::kUnknownOutcome && deadline &&
+      std::chrono::steady_clock::now() >= *deadline) {
+    return late;
+  }
+  auto process = TRY(std::move(begun));
   process->OnExit([exited](const ContainerExit&) { Raise(*exited); });
   const std::stop_callback on_stop(limits.stop, [&stopped] { Raise(stopped); });
   ExecOutput output;
@@ -291,12 +315,11 @@ Result<ExecOutput> RuntimeImpl::ExecSync(const ExecSpec& spec, const ExecLimits&
   if (!collected.ok() || *collected != Collected::kAll) TRY(process->Kill());
   TRY(std::move(collected).With("exec"));
   if (*collected != Collected::kAll) {
-    (void)process->Wait(kShimPatience);  // so that its cgroup is gone when we say so
+    (void)process->Wait(kReapTime);
     if (*collected == Collected::kStopped) {
       return Error(Code::kCancelled, "nobody waits for the command any more");
     }
-    return Error(Code::kDeadlineExceeded,
-                 "command timed out after " + std::to_string(limits.timeout.count()) + " ms");
+    return late;
   }
   output.status = TRY(process->Wait(kShimPatience)).status;
   return output;

@@ -153,6 +153,9 @@ class RuntimeImpl final : public Runtime {
   void MarkLost(ContainerEntry& container, std::vector<ExitEvent>& events);
 
   // exec.cc
+  // UnknownOutcome when the supervisor has not answered within the patience; then nothing runs.
+  Result<std::unique_ptr<ExecProcess>> ExecWithin(const ExecSpec& spec, Stdio stdio,
+                                                  std::chrono::milliseconds patience);
   void OnExecExited(const ExecExited& event);
   void FailExecs(const std::string& sandbox_id);
 

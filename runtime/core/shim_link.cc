@@ -1,12 +1,14 @@
 #include "runtime/core/shim_link.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -54,14 +56,11 @@ Result<Message> ShimLink::Call(uint16_t type, std::string_view body, uint16_t ex
     request = ++last_request_;
     pending_[request];
   }
-  Result<> sent;
-  {
-    std::lock_guard lock(send_mutex_);
-    sent = SendMessage(socket_.get(), type, request, body, fds);
-  }
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  Result<bool> sent = Send(type, request, body, fds, deadline);
   std::unique_lock lock(mutex_);
-  if (sent.ok()) {
-    changed_.wait_for(lock, patience, [&] { return closed_ || pending_[request].has_value(); });
+  if (sent.ok() && *sent) {
+    changed_.wait_until(lock, deadline, [&] { return closed_ || pending_[request].has_value(); });
   }
   std::optional<Message> reply = std::move(pending_[request]);
   pending_.erase(request);
@@ -71,6 +70,24 @@ Result<Message> ShimLink::Call(uint16_t type, std::string_view body, uint16_t ex
   if (reply) return Error(Code::kInternal, "shim: unexpected reply");
   if (closed_) return Error(Code::kUnavailable, "the supervisor of the pod is gone");
   return Error(Code::kUnknownOutcome, "the supervisor of the pod does not answer");
+}
+
+Result<bool> ShimLink::Send(uint16_t type, uint32_t request, std::string_view body,
+                            const std::vector<int>& fds,
+                            std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(send_mutex_, deadline);
+  if (!lock) return false;
+  pollfd room{socket_.get(), POLLOUT, 0};
+  int ready;
+  do {
+    auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    ready = ::poll(&room, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
+  } while (ready < 0 && errno == EINTR);
+  if (ready < 0) return Error::Sys(errno, "poll");
+  if (ready == 0) return false;
+  TRY(SendMessage(socket_.get(), type, request, body, fds));
+  return true;
 }
 
 bool ShimLink::closed() const {

@@ -35,7 +35,8 @@ class ShimLink {
       : socket_(std::move(socket)), listener_(std::move(listener)) {}
 
   // Sends a request and waits for its reply, which is of type `expected`. A failure that the shim
-  // reports is the error. Unavailable when the shim is gone; UnknownOutcome past the patience.
+  // reports is the error. Unavailable when the shim is gone; UnknownOutcome past the patience, also
+  // of a shim that reads so little that no more can be sent to it.
   Result<Message> Call(uint16_t type, std::string_view body, uint16_t expected,
                        const std::vector<int>& fds = {},
                        std::chrono::milliseconds patience = kShimPatience);
@@ -53,10 +54,13 @@ class ShimLink {
   // Reads one message; false at the end.
   bool ReadOne();
   void Close();
+  // Waits for room in the socket's queue; false when there is none in time.
+  Result<bool> Send(uint16_t type, uint32_t request, std::string_view body,
+                    const std::vector<int>& fds, std::chrono::steady_clock::time_point deadline);
 
   const UniqueFd socket_;
   const Listener listener_;
-  std::mutex send_mutex_;
+  std::timed_mutex send_mutex_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool closed_ = false;

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <random>
 #include <set>
 #include <thread>
@@ -96,6 +97,16 @@ class TroubleTest : public ::testing::Test {
     for (const std::string& name : pinned) {
       EXPECT_EQ(::umount2((folder + "/" + name).c_str(), MNT_DETACH), 0);
     }
+  }
+
+  // Whether an exec has a cgroup, in any hierarchy.
+  static bool HasExecCgroup() {
+    std::error_code gone;  // folders go while they are listed
+    for (std::filesystem::recursive_directory_iterator at("/sys/fs/cgroup", gone), end; at != end;
+         at.increment(gone)) {
+      if (at->path().filename().string().starts_with("exec-")) return true;
+    }
+    return false;
   }
 
   static std::chrono::steady_clock::duration TimeOf(const std::function<void()>& work) {
@@ -208,6 +219,63 @@ TEST_F(TroubleTest, AStuckSupervisorHoldsNobodyElseUp) {
   ExpectOk(pod_->RemoveContainer());
   // The pod goes without its supervisor's help.
   EXPECT_THAT(TimeOf([&] { ExpectOk(pod_->StopSandbox()); }), Lt(seconds(20)));
+}
+
+grpc::Status ExecWithTimeout(NodeUnderTest& node, const std::string& container, int64_t timeout) {
+  api::ExecSyncRequest request;
+  request.set_container_id(container);
+  for (const char* word : {"/bin/busybox", "sleep", "1000"}) request.add_cmd(word);
+  request.set_timeout(timeout);
+  api::ExecSyncResponse response;
+  return Call(node.runtime(), &api::RuntimeService::Stub::ExecSync, request, &response);
+}
+
+TEST_F(TroubleTest, AnExecOfAStuckSupervisorEndsAtItsTimeout) {
+  BringUp(*pod_);
+  const pid_t shim = ParentOf(pod_->PausePid());
+  // One that runs already when the supervisor stands still, and one that comes after.
+  std::thread running([&] {
+    const auto took = TimeOf([&] {
+      const grpc::Status late = ExecWithTimeout(*node_, pod_->container(), 2);
+      EXPECT_EQ(late.error_code(), grpc::DEADLINE_EXCEEDED) << late.error_message();
+    });
+    EXPECT_THAT(took, Lt(seconds(8)));
+  });
+  EXPECT_TRUE(Eventually([&] { return HasExecCgroup(); }));
+  ASSERT_EQ(::kill(shim, SIGSTOP), 0);
+  running.join();
+  const auto took = TimeOf([&] {
+    const grpc::Status late = ExecWithTimeout(*node_, pod_->container(), 1);
+    EXPECT_EQ(late.error_code(), grpc::DEADLINE_EXCEEDED) << late.error_message();
+  });
+  EXPECT_THAT(took, Lt(seconds(8)));
+  ASSERT_EQ(::kill(shim, SIGCONT), 0);
+  // What it was asked to start meanwhile has no place any more; it works on.
+  ExpectOk(pod_->Exec());
+  EXPECT_TRUE(Eventually([&] { return !HasExecCgroup(); }));
+}
+
+TEST_F(TroubleTest, ASupervisorThatReadsNothingIsWaitedForOnlySoLong) {
+  BringUp(*pod_);
+  const pid_t shim = ParentOf(pod_->PausePid());
+  ASSERT_EQ(::kill(shim, SIGSTOP), 0);
+  // More than its socket's queue takes.
+  constexpr int kClients = 100, kEach = 8;
+  std::vector<std::thread> clients;
+  const auto took = TimeOf([&] {
+    for (int client = 0; client < kClients; ++client) {
+      clients.emplace_back([&] {
+        for (int each = 0; each < kEach; ++each) {
+          const grpc::Status late = ExecWithTimeout(*node_, pod_->container(), 1);
+          EXPECT_EQ(late.error_code(), grpc::DEADLINE_EXCEEDED) << late.error_message();
+        }
+      });
+    }
+    for (std::thread& client : clients) client.join();
+  });
+  EXPECT_THAT(took, Lt(seconds(55)));
+  ASSERT_EQ(::kill(shim, SIGCONT), 0);
+  EXPECT_TRUE(Eventually([&] { return pod_->Exec().ok(); }, seconds(30)));
 }
 
 TEST_F(TroubleTest, AStoppedProcessIsKilled) {
