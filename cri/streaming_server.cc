@@ -212,7 +212,7 @@ class LoopbackStreamingServer : public StreamingServer {
 
   std::string Publish(const char* kind, Offer offer) {
     const std::string path = std::string("/") + kind + "/" + RandomHex(16);
-    const SteadyTime now = Clock::Real().Now();
+    const SteadyTime now = blocking_.clock().Now();
     const std::lock_guard lock(mutex_);
     std::erase_if(offers_, [&](const auto& entry) { return entry.second.expires <= now; });
     if (offers_.size() >= kMaxOffers) {
@@ -231,7 +231,7 @@ class LoopbackStreamingServer : public StreamingServer {
     if (it == offers_.end()) return std::nullopt;
     Pending pending = std::move(it->second);
     offers_.erase(it);
-    if (pending.expires <= Clock::Real().Now()) return std::nullopt;
+    if (pending.expires <= blocking_.clock().Now()) return std::nullopt;
     return std::move(pending.offer);
   }
 

@@ -19,7 +19,8 @@ namespace skiff::cri {
 
 class StreamingServer {
  public:
-  // address: "127.0.0.1:0". blocking: for calls into the runtime; both must outlive the server.
+  // address: "127.0.0.1:0". blocking: for calls into the runtime, and whose clock says how old a
+  // URL is; both must outlive the server.
   static Result<std::unique_ptr<StreamingServer>> Start(const std::string& address,
                                                         runtime::Runtime& runtime,
                                                         Executor& blocking);

@@ -207,6 +207,7 @@ api::CreateContainerRequest PodClient::ContainerRequest() const {
   config.mutable_image()->set_image(node_->image());
   for (const std::string& word : command_) config.add_command(word);
   config.set_log_path("app.log");
+  config.set_stdin(stdin_);
   config.mutable_linux()->mutable_resources()->set_cpu_shares(512);
   config.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(64 << 20);
   return request;
