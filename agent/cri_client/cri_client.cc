@@ -157,14 +157,19 @@ Result<RuntimeVersion> CriClient::Version() {
   return RuntimeVersion{response.runtime_name(), response.runtime_version()};
 }
 
-Result<std::vector<RuntimeCondition>> CriClient::Status() {
+Result<RuntimeStatus> CriClient::Status() {
   auto response = TRY(Call(state_->runtime(), &State::Runtime::Status, cri::StatusRequest()));
-  std::vector<RuntimeCondition> conditions;
+  RuntimeStatus status;
   for (const auto& condition : response.status().conditions()) {
-    conditions.push_back(
+    status.conditions.push_back(
         {condition.type(), condition.status(), condition.reason(), condition.message()});
   }
-  return conditions;
+  for (const auto& handler : response.runtime_handlers()) {
+    status.handlers.push_back({handler.name(), handler.features().user_namespaces(),
+                               handler.features().recursive_read_only_mounts()});
+  }
+  status.supplemental_groups_policy = response.features().supplemental_groups_policy();
+  return status;
 }
 
 Result<std::vector<PodIdentity>> CriClient::ListPods() {

@@ -60,6 +60,19 @@ struct RuntimeCondition {
   std::string message;
 };
 
+// What pods of a runtime handler may ask for; "" is the default handler.
+struct RuntimeHandlerFeatures {
+  std::string name;
+  bool user_namespaces = false;
+  bool recursive_read_only_mounts = false;
+};
+
+struct RuntimeStatus {
+  std::vector<RuntimeCondition> conditions;
+  std::vector<RuntimeHandlerFeatures> handlers;  // none: the runtime does not tell
+  bool supplemental_groups_policy = false;
+};
+
 struct ImageInfo {
   std::string id;
   uint64_t size_bytes = 0;
@@ -101,7 +114,7 @@ class CriClient {
   ~CriClient();
 
   Result<RuntimeVersion> Version();
-  Result<std::vector<RuntimeCondition>> Status();
+  Result<RuntimeStatus> Status();
 
   // Every pod that has a sandbox or a container.
   Result<std::vector<PodIdentity>> ListPods();

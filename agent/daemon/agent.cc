@@ -50,6 +50,16 @@ std::vector<std::string> ToVector(const google::protobuf::RepeatedPtrField<std::
   return {list.begin(), list.end()};
 }
 
+// Ids that this machine has given to users for namespaces of their own (rootless containers).
+std::vector<IdSpan> OthersIds() {
+  std::vector<IdSpan> ids;
+  for (const char* file : {"/etc/subuid", "/etc/subgid"}) {
+    const std::vector<IdSpan> some = ParseSubordinateIds(ReadFile(file, 1 << 20).value_or(""));
+    ids.insert(ids.end(), some.begin(), some.end());
+  }
+  return ids;
+}
+
 }  // namespace
 
 // In the order of construction; the destructor of Agent takes them down in the right one.
@@ -70,6 +80,7 @@ struct Agent::Parts {
   std::unique_ptr<EventRecorder> events;
   std::unique_ptr<PodCgroups> cgroups;
   PodVolumes volumes{Mounter::Kernel()};
+  IdRanges id_ranges{OthersIds()};
   streaming::IoThread io;
   std::unique_ptr<PodDeps> pod_deps;
   std::unique_ptr<PodWorkers> workers;
@@ -157,7 +168,7 @@ Result<> Agent::Parts::StartPods() {
                                              if (link != nullptr) link->ReportEvent(event);
                                            });
   pod_deps = std::make_unique<PodDeps>(
-      PodDeps{loop, blocking, pulls, *cri, volumes, *probes, *events, *desired, *cgroups,
+      PodDeps{loop, blocking, pulls, *cri, volumes, *probes, *events, *desired, *cgroups, id_ranges,
               [this] { return Context(); }, runtime_name, config.container_logs_dir,
               [this](const core::Pod& pod, const core::PodStatus& status) {
                 if (link != nullptr) link->ReportPod(pod, status);

@@ -134,11 +134,13 @@ std::vector<std::string> FindNodeIps() {
 
 NodeHealth ObserveHealth(CriClient& cri, const std::string& state_dir) {
   NodeHealth health;
-  auto conditions = cri.Status();
-  if (!conditions.ok()) {
-    health.runtime_message = "container runtime is down: " + conditions.error().message();
+  auto status = cri.Status();
+  if (!status.ok()) {
+    health.runtime_message = "container runtime is down: " + status.error().message();
   } else {
-    for (const RuntimeCondition& condition : *conditions) {
+    health.handlers = std::move(status->handlers);
+    health.supplemental_groups_policy = status->supplemental_groups_policy;
+    for (const RuntimeCondition& condition : status->conditions) {
       std::string why = condition.reason + ": " + condition.message;
       if (condition.type == "RuntimeReady") {
         health.runtime_ready = condition.status;

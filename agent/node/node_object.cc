@@ -44,6 +44,7 @@ class NodeMaker {
     FillInfo();
     FillConditions();
     FillImages();
+    FillFeatures();
     return std::move(node_);
   }
 
@@ -161,6 +162,18 @@ class NodeMaker {
       entry->mutable_names()->Add(image->names.begin(), image->names.end());
       entry->set_size_bytes(static_cast<int64_t>(image->size_bytes));
     }
+  }
+
+  void FillFeatures() {
+    auto* status = node_.mutable_status();
+    for (const RuntimeHandlerFeatures& handler : health_.handlers) {
+      auto* entry = status->add_runtime_handlers();
+      entry->set_name(handler.name);
+      entry->mutable_features()->set_user_namespaces(handler.user_namespaces);
+      entry->mutable_features()->set_recursive_read_only_mounts(handler.recursive_read_only_mounts);
+    }
+    if (health_.handlers.empty()) return;
+    status->mutable_features()->set_supplemental_groups_policy(health_.supplemental_groups_policy);
   }
 
   const NodeOptions& options_;

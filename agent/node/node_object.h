@@ -61,6 +61,8 @@ struct NodeHealth {
   uint64_t max_pids = 0;
   uint64_t used_pids = 0;
   RuntimeVersion runtime;
+  std::vector<RuntimeHandlerFeatures> handlers;
+  bool supplemental_groups_policy = false;
   std::vector<ImageInfo> images;
 };
 NodeHealth ObserveHealth(CriClient& cri, const std::string& state_dir);

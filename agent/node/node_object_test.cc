@@ -58,6 +58,15 @@ TEST_F(NodeObjectTest, SaysWhatTheMachineIs) {
   EXPECT_EQ(node.metadata().labels().at("kubernetes.io/hostname"), "n1");
   EXPECT_EQ(node.status().node_info().container_runtime_version(), "skiff://1");
   EXPECT_EQ(Condition(node, "Ready").status(), "True");
+  EXPECT_FALSE(node.status().has_features()) << "the runtime tells of none";
+  health.handlers = {{"", true, true}, {"runc", false, true}};
+  health.supplemental_groups_policy = true;
+  node = Make();
+  ASSERT_EQ(node.status().runtime_handlers_size(), 2);
+  EXPECT_TRUE(node.status().runtime_handlers(0).features().user_namespaces());
+  EXPECT_EQ(node.status().runtime_handlers(1).name(), "runc");
+  EXPECT_FALSE(node.status().runtime_handlers(1).features().user_namespaces());
+  EXPECT_TRUE(node.status().features().supplemental_groups_policy());
 }
 
 TEST_F(NodeObjectTest, ReadyNeedsRuntimeAndNetwork) {

@@ -8,6 +8,7 @@
 #include "agent/desired/object_source.h"
 #include "agent/events/recorder.h"
 #include "agent/pods/cgroups.h"
+#include "agent/pods/id_ranges.h"
 #include "agent/probes/runner.h"
 #include "agent/spec/node_context.h"
 #include "agent/volumes/volumes.h"
@@ -26,6 +27,7 @@ struct PodDeps {
   EventRecorder& events;
   const ObjectSource& objects;
   PodCgroups& cgroups;
+  IdRanges& id_ranges;
   std::function<NodeContext()> node;  // any thread
   std::string runtime_name;           // of container ids: "skiff"
   // Where "<pod>_<namespace>_<container>-<id>.log" links go (/var/log/containers); empty: nowhere.

@@ -12,6 +12,7 @@
 #include "agent/probes/targets.h"
 #include "agent/spec/pod_config.h"
 #include "agent/spec/shape.h"
+#include "agent/spec/user_namespace.h"
 #include "base/log.h"
 #include "base/os/files.h"
 #include "proto/cri/runtime/v1/api.pb.h"
@@ -213,6 +214,33 @@ Result<> RunPostStart(const PodDeps& deps, const core::Container& container, con
   return {};
 }
 
+Result<> CheckHandlerMapsUsers(const PodDeps& deps, const std::string& handler) {
+  const RuntimeStatus status = TRY(deps.cri.Status());
+  const bool can = std::any_of(
+      status.handlers.begin(), status.handlers.end(),
+      [&](const auto& known) { return known.name == handler && known.user_namespaces; });
+  if (can) return {};
+  // In kubelet's words.
+  return Error(Code::kUnimplemented,
+               handler.empty()
+                   ? "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+                   : "can't set `spec.hostUsers: false`, RuntimeClass handler \"" + handler +
+                         "\" does not support user namespaces");
+}
+
+// Adds the pod's user namespace, where it has one of its own, to the configuration of the sandbox
+// and, unless it is null, of a container.
+Result<> AddUserNamespace(const PodDeps& deps, const core::Pod& pod,
+                          ::runtime::v1::PodSandboxConfig* sandbox,
+                          ::runtime::v1::ContainerConfig* container) {
+  if (!HasUserNamespace(pod)) return {};
+  const uint32_t first =
+      TRY(deps.id_ranges.Acquire(deps.node().state_dir + "/pods", pod.metadata().uid()));
+  SetUserNamespace(first, IdRanges::kLength, sandbox);
+  if (container != nullptr) SetUserNamespace(first, IdRanges::kLength, container);
+  return {};
+}
+
 }  // namespace
 
 SandboxResult RunSandboxStep(const PodDeps& deps, const SandboxStep& step) {
@@ -235,6 +263,10 @@ SandboxResult RunSandboxStep(const PodDeps& deps, const SandboxStep& step) {
   result.volumes = *std::move(volumes);
   ::runtime::v1::PodSandboxConfig config;
   auto filled = FillSandboxConfig(pod, step.attempt, node, HostDns(node), &config);
+  if (filled.ok() && HasUserNamespace(pod)) {
+    filled = CheckHandlerMapsUsers(deps, pod.spec().runtime_class_name());
+  }
+  if (filled.ok()) filled = AddUserNamespace(deps, pod, &config, nullptr);
   if (filled.ok()) filled = MakeDirectories(config.log_directory(), 0755);
   if (filled.ok()) {
     const auto& limits = config.linux().resources();
@@ -358,6 +390,7 @@ ContainerResult RunContainerStep(const PodDeps& deps, const ContainerStep& step,
   ::runtime::v1::ContainerConfig config;
   auto filled = FillSandboxConfig(pod, step.sandbox.attempt, node, HostDns(node), &sandbox_config);
   if (filled.ok()) filled = FillContainerConfig(pod, container, inputs, node, &config);
+  if (filled.ok()) filled = AddUserNamespace(deps, pod, &sandbox_config, &config);
   if (filled.ok()) filled = MakeDirectories(sandbox_config.log_directory() + "/" + step.name, 0755);
   if (!filled.ok()) return fail("CreateContainerConfigError", filled.error().message());
 

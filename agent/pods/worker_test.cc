@@ -54,6 +54,47 @@ TEST_F(PodWorkerTest, StartsAPodAndReportsItReady) {
   EXPECT_TRUE(world.SawEvent("Started", "Started container web"));
 }
 
+constexpr char kMapped[] =
+    R"(spec { host_users: false runtime_class_name: "mapping"
+              containers { name: "web" image: "nginx:1" } })";
+
+TEST_F(PodWorkerTest, GivesAPodUsersOfItsOwnAndKeepsToThem) {
+  auto pod = World::MakePod(std::string(kMapped) + R"(metadata { name: "a" })");
+  world.Run({pod});
+  EXPECT_EQ(world.status("a").phase(), "Running");
+  auto first_id = [](const auto& config) {
+    const auto& user = config.linux().security_context().namespace_options().userns_options();
+    return user.mode() == cri::POD && user.uids_size() == 1 ? user.uids(0).host_id() : 0;
+  };
+  EXPECT_EQ(first_id(world.cri.sandboxes()[0].config), 65536u);
+  world.RestartAgent();
+  auto other = World::MakePod(std::string(kMapped) + R"(metadata { name: "b" })");
+  world.Run({pod, other});
+  ASSERT_EQ(world.cri.containers().size(), 2u);
+  const auto container = world.cri.containers()[1].config;
+  EXPECT_EQ(first_id(world.cri.sandboxes()[1].config), 131072u);
+  EXPECT_EQ(first_id(container), 131072u);
+  EXPECT_GE(container.mounts_size(), 1);
+  for (const auto& mount : container.mounts()) {
+    EXPECT_EQ(mount.uidmappings(0).host_id(), 131072u);
+    EXPECT_EQ(mount.gidmappings(0).host_id(), 131072u);
+  }
+  world.Run({World::Deleted(*pod, 0), other});
+  world.Advance(seconds(1));
+  EXPECT_THAT(world.gone, ElementsAre("a"));
+  auto third = World::MakePod(std::string(kMapped) + R"(metadata { name: "c" })");
+  world.Run({other, third});
+  EXPECT_EQ(first_id(world.cri.Newest("web").config), 65536u) << "the range of a, which is gone";
+}
+
+TEST_F(PodWorkerTest, AHandlerWithoutUserNamespacesIsNamed) {
+  world.Run({World::MakePod(R"(spec { host_users: false containers { name: "a" image: "x" } })")});
+  EXPECT_TRUE(world.SawEvent("FailedCreatePodSandBox",
+                             "can't set `spec.hostUsers: false`, runtime does not support user "
+                             "namespaces"));
+  EXPECT_THAT(world.cri.sandboxes(), IsEmpty());
+}
+
 TEST_F(PodWorkerTest, SaysNothingTwice) {
   auto pod = World::MakePod(kWeb);
   world.Run({pod});

@@ -118,9 +118,6 @@ void FillUser(const core::Pod& pod, const core::Container& container, const Imag
 
 Result<> FillSandboxSecurity(const core::Pod& pod, const NodeContext& node,
                              cri::LinuxSandboxSecurityContext* security) {
-  if (pod.spec().has_host_users() && !pod.spec().host_users()) {
-    return Error(Code::kUnimplemented, "user namespaces (hostUsers: false) are not supported");
-  }
   const auto& shared = pod.spec().security_context();
   FillNamespaces(pod, security->mutable_namespace_options());
   security->set_privileged(AnyPrivileged(pod));

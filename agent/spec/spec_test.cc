@@ -12,6 +12,7 @@
 #include "agent/spec/resources.h"
 #include "agent/spec/security.h"
 #include "agent/spec/shape.h"
+#include "agent/spec/user_namespace.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 
 namespace skiff::agent {
@@ -213,9 +214,30 @@ TEST(PodConfigTest, NamespacesAndPorts) {
   EXPECT_EQ(config.port_mappings(0).host_port(), 8080);
   EXPECT_EQ(config.linux().security_context().namespace_options().pid(), cri::POD);
   EXPECT_EQ(config.labels().at("io.kubernetes.pod.uid"), "u1");
-  pod = PodOf("host_users: false containers { name: \"a\" }");
-  EXPECT_EQ(FillSandboxConfig(pod, 0, NodeContext(), {}, &config).error().code(),
-            Code::kUnimplemented);
+}
+
+TEST(PodConfigTest, UserNamespacesCoverPodContainerAndMounts) {
+  EXPECT_FALSE(HasUserNamespace(PodOf("containers { name: \"a\" }")));
+  EXPECT_FALSE(HasUserNamespace(PodOf("host_users: true containers { name: \"a\" }")));
+  EXPECT_TRUE(HasUserNamespace(PodOf("host_users: false containers { name: \"a\" }")));
+  auto is_range = [](const auto& mappings) {
+    return mappings.size() == 1 && mappings[0].container_id() == 0 &&
+           mappings[0].host_id() == 131072 && mappings[0].length() == 65536;
+  };
+  cri::PodSandboxConfig sandbox;
+  SetUserNamespace(131072, 65536, &sandbox);
+  const auto& pod = sandbox.linux().security_context().namespace_options().userns_options();
+  EXPECT_EQ(pod.mode(), cri::POD);
+  EXPECT_TRUE(is_range(pod.uids()) && is_range(pod.gids()));
+  cri::ContainerConfig container;
+  container.add_mounts();
+  container.add_mounts();
+  SetUserNamespace(131072, 65536, &container);
+  const auto& own = container.linux().security_context().namespace_options().userns_options();
+  EXPECT_TRUE(is_range(own.uids()) && is_range(own.gids()));
+  for (const cri::Mount& mount : container.mounts()) {
+    EXPECT_TRUE(is_range(mount.uidmappings()) && is_range(mount.gidmappings()));
+  }
 }
 
 TEST(PodConfigTest, CommandsAreExpandedAndLabelled) {

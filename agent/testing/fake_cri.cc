@@ -44,6 +44,11 @@ class FakeRuntimeStub : public UnimplementedRuntimeStub {
       condition->set_type(type);
       condition->set_status(true);
     }
+    for (const char* name : {"", "mapping"}) {
+      auto* handler = response->add_runtime_handlers();
+      handler->set_name(name);
+      handler->mutable_features()->set_user_namespaces(*name != '\0');
+    }
     return grpc::Status::OK;
   }
 

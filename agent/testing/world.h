@@ -172,7 +172,7 @@ class World {
         [this](const k8s::core::v1::Event& event) { events.push_back(event); });
     deps = std::make_unique<PodDeps>(
         PodDeps{executor, executor, executor, client, volumes, probes, *recorder, objects, cgroups,
-                [this] { return Context(); }, "fake", "",
+                id_ranges, [this] { return Context(); }, "fake", "",
                 [this](const k8s::core::v1::Pod& pod, const k8s::core::v1::PodStatus& status) {
                   statuses[pod.metadata().name()] = status;
                   ++reports;
@@ -203,6 +203,7 @@ class World {
   FakeProbes probes;
   FakeObjects objects;
   FakeCgroups cgroups;
+  IdRanges id_ranges{{}};
   std::map<std::string, k8s::core::v1::PodStatus> statuses;
   std::vector<k8s::core::v1::Event> events;
   std::vector<std::string> gone;

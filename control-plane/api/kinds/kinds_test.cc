@@ -182,6 +182,11 @@ TEST(PodValidationTest, SpeaksAsUpstream) {
         "spec.topologySpreadConstraints[1].maxSkew: Invalid value: 0: must be greater than zero",
         "spec.topologySpreadConstraints[1].{topologyKey, whenUnsatisfiable}: Duplicate value: "
         "\"{zone, ScheduleAnyway}\""}},
+      {"spec: {hostUsers: false, hostNetwork: true, hostPID: true, hostIPC: true, containers: "
+       "[{name: a, image: b}]}",
+       {"spec.hostNetwork: Forbidden: when `hostUsers` is false",
+        "spec.HostPID: Forbidden: when `hostUsers` is false",
+        "spec.HostIPC: Forbidden: when `hostUsers` is false"}},
       {"spec: {activeDeadlineSeconds: 0, containers: [{name: a, image: b}]}",
        {"spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, "
         "inclusive"}},

@@ -116,6 +116,15 @@ void ValidateSharing(const core::PodSpec& spec, const FieldPath& path, FieldErro
   }
 }
 
+// As upstream: a pod with users of its own shares no other namespace with the node.
+void ValidateHostUsers(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
+  if (!spec.has_host_users() || spec.host_users()) return;
+  constexpr const char* kWhy = "when `hostUsers` is false";
+  if (spec.host_network()) errors.Forbidden(path.Child("hostNetwork"), kWhy);
+  if (spec.host_pid()) errors.Forbidden(path.Child("HostPID"), kWhy);
+  if (spec.host_ipc()) errors.Forbidden(path.Child("HostIPC"), kWhy);
+}
+
 void ValidateTimes(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
   if (spec.has_active_deadline_seconds() &&
       (spec.active_deadline_seconds() < 1 || spec.active_deadline_seconds() > kMaxSeconds)) {
@@ -198,6 +207,7 @@ void ValidatePodSpec(const core::PodSpec& spec, const FieldPath& path, FieldErro
   ValidateDns(spec, path, errors);
   CheckLabels(spec.node_selector(), path.Child("nodeSelector"), errors);
   ValidateSharing(spec, path, errors);
+  ValidateHostUsers(spec, path, errors);
   ValidateNames(spec, path, errors);
   ValidateTimes(spec, path, errors);
   for (int i = 0; i < spec.tolerations_size(); ++i) {
