@@ -1,6 +1,7 @@
 #include "control-plane/api/bootstrap.h"
 
 #include "base/log.h"
+#include "base/net/ip.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
@@ -137,8 +138,15 @@ Result<void> Bootstrap(Client& client, const BootstrapOptions& options) {
     TRY(CreateIfMissing(client, ns));
   }
   TRY(EnsureService(client, options));
-  TRY(EnsureEndpoints(client, options));
-  TRY(EnsureSlice(client, options));
+  auto address = net::IpAddress::Parse(options.advertise_address);
+  if (address.ok() && address->is_loopback()) {
+    // No endpoint of a Service: to a pod it is the pod itself.
+    log::Warning("pods cannot reach the API server; set advertiseAddress to one that they can",
+                 {{"address", options.advertise_address}});
+  } else {
+    TRY(EnsureEndpoints(client, options));
+    TRY(EnsureSlice(client, options));
+  }
   if (!options.dns_address.empty()) TRY(EnsureDnsService(client, options));
   return {};
 }

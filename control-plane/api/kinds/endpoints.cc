@@ -1,4 +1,6 @@
 // Endpoints and EndpointSlice.
+#include <set>
+
 #include "control-plane/api/kinds/cells.h"
 #include "control-plane/api/kinds/kinds.h"
 #include "control-plane/api/kinds/label_rules.h"
@@ -16,6 +18,7 @@ constexpr size_t kShown = 3;  // endpoints and ports of a row
 constexpr int kMaxSliceEndpoints = 1000;
 constexpr int kMaxSlicePorts = 20000;
 constexpr int kMaxSliceAddresses = 100;
+constexpr int kMaxHints = 8;
 
 const std::vector<std::string>& Protocols() {
   static const auto& protocols = *new std::vector<std::string>{"SCTP", "TCP", "UDP"};
@@ -45,10 +48,7 @@ void SetEndpointsDefaults(core::Endpoints& endpoints) {
 
 void ValidateAddress(const core::EndpointAddress& address, const FieldPath& path,
                      FieldErrors& errors) {
-  if (!IsIpAddress(address.ip())) {
-    errors.Invalid(path.Child("ip"), address.ip(),
-                   "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-  }
+  CheckRoutableAddress(address.ip(), path.Child("ip"), errors);
   if (!address.hostname().empty()) {
     AddInvalid(codec::CheckDns1123Label(address.hostname()), path.Child("hostname"),
                address.hostname(), errors);
@@ -128,6 +128,23 @@ void ValidateSliceAddress(const std::string& address, const std::string& type,
   } else if (v6 != (type == "IPv6")) {
     errors.Invalid(path, address,
                    v6 ? "must be a valid IPv4 address" : "must be a valid IPv6 address");
+  } else {
+    CheckRoutableAddress(address, path, errors);
+  }
+}
+
+template <class Hints, class Check>
+void ValidateHintNames(const Hints& hints, Check check, const FieldPath& path,
+                       FieldErrors& errors) {
+  if (hints.size() > kMaxHints) {
+    errors.TooMany(path, static_cast<size_t>(hints.size()), kMaxHints);
+    return;
+  }
+  std::set<std::string> names;
+  for (int i = 0; i < hints.size(); ++i) {
+    FieldPath at = path.Index(static_cast<size_t>(i)).Child("name");
+    if (!names.insert(hints[i].name()).second) errors.Duplicate(at, hints[i].name());
+    AddInvalid(check(hints[i].name()), at, hints[i].name(), errors);
   }
 }
 
@@ -150,6 +167,11 @@ void ValidateSlice(const discovery::EndpointSlice& slice, FieldErrors& errors) {
       ValidateSliceAddress(endpoint.addresses(k), slice.address_type(),
                            path.Index(static_cast<size_t>(k)), errors);
     }
+    FieldPath hints = FieldPath("endpoints").Index(static_cast<size_t>(i)).Child("hints");
+    ValidateHintNames(endpoint.hints().for_zones(), &codec::CheckLabelValue,
+                      hints.Child("forZones"), errors);
+    ValidateHintNames(endpoint.hints().for_nodes(), &codec::CheckDns1123Subdomain,
+                      hints.Child("forNodes"), errors);
   }
   if (slice.ports_size() > kMaxSlicePorts) {
     errors.TooMany(FieldPath("ports"), static_cast<size_t>(slice.ports_size()), kMaxSlicePorts);

@@ -7,6 +7,7 @@
 #include <array>
 #include <map>
 
+#include "base/net/ip.h"
 #include "proto/codec/int_or_string.h"
 #include "proto/k8s/intstr/int_or_string.pb.h"
 #include "proto/k8s/meta/v1/object.pb.h"
@@ -143,6 +144,27 @@ bool IsIpv6Address(const std::string& text) {
 bool IsIpAddress(const std::string& text) {
   std::array<unsigned char, sizeof(in_addr)> address;
   return inet_pton(AF_INET, text.c_str(), address.data()) == 1 || IsIpv6Address(text);
+}
+
+void CheckRoutableAddress(const std::string& text, const FieldPath& path, FieldErrors& errors) {
+  auto address = net::IpAddress::Parse(text);
+  if (!address.ok()) {
+    errors.Invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+    return;
+  }
+  const uint8_t* bytes = address->bytes();
+  const bool link_multicast = address->is_v4() ? bytes[0] == 224 && bytes[1] == 0 && bytes[2] == 0
+                                               : bytes[0] == 0xff && (bytes[1] & 0x0f) == 0x02;
+  if (address->is_unspecified()) {
+    errors.Invalid(path, text, "may not be unspecified (0.0.0.0 or ::)");
+  } else if (address->is_loopback()) {
+    errors.Invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+  } else if (address->is_link_local()) {
+    errors.Invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+  } else if (link_multicast) {
+    errors.Invalid(path, text,
+                   "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+  }
 }
 
 }  // namespace skiff::cp

@@ -54,5 +54,8 @@ void AddInvalid(const codec::Complaints& complaints, const FieldPath& path, std:
 
 bool IsIpAddress(const std::string& text);
 bool IsIpv6Address(const std::string& text);
+// An address that traffic may be sent to from anywhere: none that means "here", "this link" or
+// "any".
+void CheckRoutableAddress(const std::string& text, const FieldPath& path, FieldErrors& errors);
 
 }  // namespace skiff::cp

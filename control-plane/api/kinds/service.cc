@@ -4,6 +4,7 @@
 #include "control-plane/api/kinds/cells.h"
 #include "control-plane/api/kinds/kinds.h"
 #include "control-plane/api/kinds/label_rules.h"
+#include "control-plane/api/kinds/service_exposure.h"
 #include "proto/codec/int_or_string.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/intstr/int_or_string.pb.h"
@@ -18,12 +19,6 @@ constexpr int32_t kAffinitySeconds = 10800;
 constexpr int32_t kMaxAffinitySeconds = 86400;
 
 bool IsHeadless(const core::ServiceSpec& spec) { return spec.cluster_ip() == "None"; }
-
-// Traffic from outside the cluster may come in.
-bool IsExternal(const core::ServiceSpec& spec) {
-  return spec.type() == "NodePort" || spec.type() == "LoadBalancer" ||
-         (spec.type() == "ClusterIP" && !spec.external_ips().empty());
-}
 
 void SetDefaults(core::Service& service) {
   core::ServiceSpec& spec = *service.mutable_spec();
@@ -40,15 +35,10 @@ void SetDefaults(core::Service& service) {
     bool unset = codec::IsInt(target) ? target.int_val() == 0 : target.str_val().empty();
     if (unset) codec::SetInt(port.mutable_target_port(), port.port());
   }
-  if (IsExternal(spec) && spec.external_traffic_policy().empty()) {
-    spec.set_external_traffic_policy("Cluster");
-  }
   if (spec.type() != "ExternalName" && !spec.has_internal_traffic_policy()) {
     spec.set_internal_traffic_policy("Cluster");
   }
-  if (spec.type() == "LoadBalancer" && !spec.has_allocate_load_balancer_node_ports()) {
-    spec.set_allocate_load_balancer_node_ports(true);
-  }
+  SetExposureDefaults(service);
 }
 
 void PrepareCreate(core::Service& service) { service.clear_status(); }
@@ -58,15 +48,7 @@ void PrepareUpdate(core::Service& service, const core::Service& old) {
   *service.mutable_status() = old.status();
   core::ServiceSpec& spec = *service.mutable_spec();
   const core::ServiceSpec& before = old.spec();
-  if (!IsExternal(spec) && IsExternal(before) &&
-      spec.external_traffic_policy() == before.external_traffic_policy()) {
-    spec.clear_external_traffic_policy();
-  }
-  if (spec.type() != "LoadBalancer" && before.type() == "LoadBalancer") {
-    spec.clear_allocate_load_balancer_node_ports();
-    spec.clear_load_balancer_class();
-    service.clear_status();
-  }
+  DropUnusedExposure(service, old);
   if (spec.type() != "ExternalName" && before.type() == "ExternalName" &&
       spec.external_name() == before.external_name()) {
     spec.clear_external_name();
@@ -139,11 +121,6 @@ void ValidateAddresses(const core::ServiceSpec& spec, FieldErrors& errors) {
     errors.Invalid(path.Child("clusterIPs"), ShownValue::Raw("[\"" + spec.cluster_ips(0) + "\"]"),
                    "first value must match `clusterIP`");
   }
-  for (int i = 0; i < spec.external_ips_size(); ++i) {
-    if (IsIpAddress(spec.external_ips(i))) continue;
-    errors.Invalid(path.Child("externalIPs").Index(static_cast<size_t>(i)), spec.external_ips(i),
-                   "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-  }
   if (external_name) {
     // A trailing dot only says that the name is complete.
     std::string name = spec.external_name();
@@ -166,18 +143,13 @@ void ValidatePolicies(const core::ServiceSpec& spec, FieldErrors& errors) {
                      seconds, "must be greater than 0 and less than 86400");
     }
   }
-  FieldPath external = path.Child("externalTrafficPolicy");
-  if (!IsExternal(spec)) {
-    if (!spec.external_traffic_policy().empty()) {
-      errors.Invalid(external, spec.external_traffic_policy(),
-                     "may only be set for externally-accessible services");
-    }
-  } else {
-    CheckOneOf(spec.external_traffic_policy(), {"Cluster", "Local"}, external, errors);
-  }
   if (spec.has_internal_traffic_policy()) {
     CheckOneOf(spec.internal_traffic_policy(), {"Cluster", "Local"},
                path.Child("internalTrafficPolicy"), errors);
+  }
+  if (spec.has_traffic_distribution()) {
+    CheckOneOf(spec.traffic_distribution(), {"PreferClose", "PreferSameNode", "PreferSameZone"},
+               path.Child("trafficDistribution"), errors);
   }
   if (spec.has_ip_family_policy()) {
     CheckOneOf(spec.ip_family_policy(), {"PreferDualStack", "RequireDualStack", "SingleStack"},
@@ -197,6 +169,7 @@ void Validate(const core::Service& service, FieldErrors& errors) {
   ValidateAddresses(spec, errors);
   CheckLabels(spec.selector(), FieldPath("spec").Child("selector"), errors);
   ValidatePolicies(spec, errors);
+  ValidateExposure(spec, errors);
 }
 
 void ValidateUpdate(const core::Service& service, const core::Service& old, FieldErrors& errors) {
@@ -208,6 +181,11 @@ void ValidateUpdate(const core::Service& service, const core::Service& old, Fiel
     errors.Invalid(FieldPath("spec").Child("clusterIPs").Index(0), service.spec().cluster_ip(),
                    "may not change once set");
   }
+  ValidateExposureUpdate(service.spec(), old.spec(), errors);
+}
+
+void ValidateStatusUpdate(const core::Service& service, const core::Service&, FieldErrors& errors) {
+  ValidateLoadBalancerStatus(service, errors);
 }
 
 std::string ExternalIpText(const core::Service& service) {
@@ -264,6 +242,7 @@ KindInfo ServiceKind() {
   kind.rules.prepare_status_update = On<core::Service>(&PrepareStatusUpdate);
   kind.rules.validate = On<core::Service>(&Validate);
   kind.rules.validate_update = On<core::Service>(&ValidateUpdate);
+  kind.rules.validate_status_update = On<core::Service>(&ValidateStatusUpdate);
   // The name becomes a DNS name and part of environment variables.
   kind.rules.validate_name = &codec::CheckDns1035Label;
   kind.rules.columns = {

@@ -54,6 +54,14 @@ inline std::vector<std::string> ValidateUpdate(const KindInfo& kind, std::string
   return Texts(errors);
 }
 
+inline std::vector<std::string> ValidateStatusUpdate(const KindInfo& kind,
+                                                     std::string_view old_yaml,
+                                                     std::string_view yaml) {
+  FieldErrors errors;
+  kind.rules.validate_status_update(*Read(kind, yaml), *Read(kind, old_yaml), errors);
+  return Texts(errors);
+}
+
 inline std::string Row(const KindInfo& kind, std::string_view yaml) {
   WallTime now(std::chrono::seconds(1577836800 + 125));  // 2m5s into 2020
   std::string text;

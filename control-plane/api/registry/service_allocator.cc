@@ -58,6 +58,12 @@ bool HasNodePorts(const Service& service) {
                                            spec.allocate_load_balancer_node_ports());
 }
 
+// A load balancer that keeps clients' addresses asks every node at this port for its endpoints.
+bool HasHealthCheckPort(const Service& service) {
+  return service.spec().type() == "LoadBalancer" &&
+         service.spec().external_traffic_policy() == "Local";
+}
+
 // The keys a stored Service holds.
 std::set<std::string> KeysOf(const Service& service) {
   std::set<std::string> keys;
@@ -69,11 +75,36 @@ std::set<std::string> KeysOf(const Service& service) {
       if (port.node_port() != 0) keys.insert(PortKey(port.node_port()));
     }
   }
+  if (HasHealthCheckPort(service) && service.spec().health_check_node_port() != 0) {
+    keys.insert(PortKey(service.spec().health_check_node_port()));
+  }
   return keys;
 }
 
 std::string OwnerOf(const Service& service) {
   return service.metadata().namespace_() + "/" + service.metadata().name();
+}
+
+// A port is known by its name. A load balancer that is to do without node ports gives them back by
+// leaving them out.
+void CarryOverPorts(Service* service, const Service& old) {
+  auto* spec = service->mutable_spec();
+  const bool may_have = spec->type() == "NodePort" || spec->type() == "LoadBalancer";
+  std::set<int> used;
+  for (const auto& port : spec->ports()) used.insert(port.node_port());
+  for (auto& port : *spec->mutable_ports()) {
+    for (const auto& before : old.spec().ports()) {
+      if (before.name() != port.name()) continue;
+      if (!may_have && port.node_port() == before.node_port()) port.clear_node_port();
+      bool missing = HasNodePorts(*service) && port.node_port() == 0 && before.node_port() != 0;
+      if (missing && used.insert(before.node_port()).second) port.set_node_port(before.node_port());
+    }
+    if (port.node_port() == 0) port.clear_node_port();
+  }
+  if (HasHealthCheckPort(*service) && HasHealthCheckPort(old) &&
+      spec->health_check_node_port() == 0) {
+    spec->set_health_check_node_port(old.spec().health_check_node_port());
+  }
 }
 
 // An update that leaves out what was allocated keeps it (as applied manifests do); a change of type
@@ -92,15 +123,7 @@ void CarryOver(Service* service, const Service& old) {
     spec->set_cluster_ip(old.spec().cluster_ip());
     if (spec->cluster_ips().empty()) *spec->mutable_cluster_ips() = old.spec().cluster_ips();
   }
-  bool may_have = spec->type() == "NodePort" || spec->type() == "LoadBalancer";
-  for (auto& port : *spec->mutable_ports()) {
-    for (const auto& before : old.spec().ports()) {
-      if (before.port() != port.port() || before.protocol() != port.protocol()) continue;
-      if (may_have && port.node_port() == 0) port.set_node_port(before.node_port());
-      if (!may_have && port.node_port() == before.node_port()) port.clear_node_port();
-    }
-    if (port.node_port() == 0) port.clear_node_port();
-  }
+  CarryOverPorts(service, old);
 }
 
 void FillFamilies(Service* service) {
@@ -250,6 +273,35 @@ void ServiceAllocator::AllocateAddress(Service* service, const std::set<std::str
   if (!Take(AddressKey(wanted), plan)) refuse("provided IP is already allocated");
 }
 
+bool ServiceAllocator::TakeAskedPort(int wanted, const FieldPath& path, Plan& plan,
+                                     FieldErrors& errors) {
+  if (wanted < ranges_.first_node_port || wanted > ranges_.last_node_port) {
+    errors.Invalid(path, wanted,
+                   "provided port is not in the valid range. The range of valid ports is " +
+                       std::to_string(ranges_.first_node_port) + "-" +
+                       std::to_string(ranges_.last_node_port));
+    return false;
+  }
+  if (Take(PortKey(wanted), plan)) return true;
+  errors.Invalid(path, wanted, "provided port is already allocated");
+  return false;
+}
+
+void ServiceAllocator::AllocateHealthCheckPort(Service* service, const std::set<std::string>& own,
+                                               Plan& plan, FieldErrors& errors) {
+  if (!HasHealthCheckPort(*service)) return;
+  auto* spec = service->mutable_spec();
+  const FieldPath path = FieldPath("spec").Child("healthCheckNodePort");
+  if (int wanted = spec->health_check_node_port(); wanted != 0) {
+    if (!own.contains(PortKey(wanted))) TakeAskedPort(wanted, path, plan, errors);
+    return;
+  }
+  spec->set_health_check_node_port(TakeAnyPort(plan));
+  if (spec->health_check_node_port() == 0) {
+    errors.Invalid(path, 0, "failed to allocate a nodePort: range is full");
+  }
+}
+
 void ServiceAllocator::AllocatePorts(Service* service, const std::set<std::string>& own, Plan& plan,
                                      FieldErrors& errors) {
   bool may_have = HasNodePorts(*service) || service->spec().type() == "LoadBalancer";
@@ -259,15 +311,7 @@ void ServiceAllocator::AllocatePorts(Service* service, const std::set<std::strin
   for (int i = 0; i < service->spec().ports_size(); ++i) {
     int wanted = service->spec().ports(i).node_port();
     if (wanted == 0 || own.contains(PortKey(wanted)) || !here.insert(wanted).second) continue;
-    const FieldPath at = ports.Index(static_cast<size_t>(i)).Child("nodePort");
-    if (wanted < ranges_.first_node_port || wanted > ranges_.last_node_port) {
-      errors.Invalid(at, wanted,
-                     "provided port is not in the valid range. The range of valid ports is " +
-                         std::to_string(ranges_.first_node_port) + "-" +
-                         std::to_string(ranges_.last_node_port));
-    } else if (!Take(PortKey(wanted), plan)) {
-      errors.Invalid(at, wanted, "provided port is already allocated");
-    }
+    TakeAskedPort(wanted, ports.Index(static_cast<size_t>(i)).Child("nodePort"), plan, errors);
   }
   if (!HasNodePorts(*service)) return;
   for (auto& port : *service->mutable_spec()->mutable_ports()) {
@@ -298,6 +342,7 @@ ServiceAllocator::Plan ServiceAllocator::Allocate(Service* service, const Servic
   std::lock_guard lock(mutex_);
   AllocateAddress(service, own, plan, errors);
   AllocatePorts(service, own, plan, errors);
+  AllocateHealthCheckPort(service, own, plan, errors);
   const std::set<std::string> now = KeysOf(*service);
   for (const auto& key : own) {
     if (!now.contains(key)) plan.freed_keys_.push_back(key);

@@ -1,4 +1,4 @@
-// ServiceAllocator: gives Services their cluster addresses and node ports.
+// ServiceAllocator: gives Services their cluster addresses, node ports and health check ports.
 //
 // Each address and port taken is a key of its own in the store, written and removed in the same
 // transaction as its Service; so two Services never hold the same one, whoever crashes when. At
@@ -75,6 +75,10 @@ class ServiceAllocator {
                        Plan& plan, FieldErrors& errors);
   void AllocatePorts(k8s::core::v1::Service* service, const std::set<std::string>& own, Plan& plan,
                      FieldErrors& errors);
+  void AllocateHealthCheckPort(k8s::core::v1::Service* service, const std::set<std::string>& own,
+                               Plan& plan, FieldErrors& errors);
+  // False: the port is out of range or another's, as errors tell.
+  bool TakeAskedPort(int wanted, const FieldPath& path, Plan& plan, FieldErrors& errors);
   bool Take(const std::string& key, Plan& plan);
   std::string TakeAnyAddress(Plan& plan);
   int TakeAnyPort(Plan& plan);

@@ -177,6 +177,42 @@ TEST_F(DeletionTest, AnUpdateKeepsWhatWasAllocated) {
   EXPECT_EQ(Ask("POST", kServices, ServiceJson("b", "NodePort", freed)).status, 201);
 }
 
+TEST_F(DeletionTest, ALoadBalancerThatKeepsClientsHasAHealthCheckPort) {
+  const std::string balancer = std::string(kServices) + "/a";
+  Json wanted = ServiceJson("a", "LoadBalancer");
+  wanted["spec"]["externalTrafficPolicy"] = "Local";
+  Json made = Ask("POST", kServices, wanted).json();
+  int port = made["spec"]["healthCheckNodePort"];
+  EXPECT_GE(port, 30000);
+  EXPECT_EQ(Ask("POST", kServices, ServiceJson("b", "NodePort", port)).status, 422);
+  Json kept = Ask("PUT", balancer, wanted).json();
+  EXPECT_EQ(kept["spec"]["healthCheckNodePort"], port);
+  made["spec"]["externalTrafficPolicy"] = "Cluster";
+  made["metadata"].erase("resourceVersion");
+  Json without = Ask("PUT", balancer, made).json();
+  EXPECT_FALSE(without["spec"].contains("healthCheckNodePort")) << without.dump();
+  EXPECT_EQ(Ask("POST", kServices, ServiceJson("b", "NodePort", port)).status, 201);
+  wanted["spec"]["healthCheckNodePort"] = port;
+  EXPECT_EQ(Ask("PUT", balancer, wanted).status, 422);
+}
+
+TEST_F(DeletionTest, ALoadBalancerMayDoWithoutNodePorts) {
+  const std::string balancer = std::string(kServices) + "/a";
+  Json made = Ask("POST", kServices, ServiceJson("a", "LoadBalancer")).json();
+  int port = made["spec"]["ports"][0]["nodePort"];
+  EXPECT_EQ(
+      Ask("PUT", balancer, ServiceJson("a", "LoadBalancer")).json()["spec"]["ports"][0]["nodePort"],
+      port);
+  // Only leaving them out of the ports gives them back, as upstream.
+  made["spec"]["allocateLoadBalancerNodePorts"] = false;
+  made["metadata"].erase("resourceVersion");
+  EXPECT_EQ(Ask("PUT", balancer, made).json()["spec"]["ports"][0]["nodePort"], port);
+  made["spec"]["ports"][0].erase("nodePort");
+  Json without = Ask("PUT", balancer, made).json();
+  EXPECT_FALSE(without["spec"]["ports"][0].contains("nodePort")) << without.dump();
+  EXPECT_EQ(Ask("POST", kServices, ServiceJson("b", "NodePort", port)).status, 201);
+}
+
 TEST_F(DeletionTest, TheKubernetesServiceIsThere) {
   Json service = Ask("GET", std::string(kServices) + "/kubernetes").json();
   EXPECT_EQ(service["spec"]["clusterIP"], "10.96.0.1");
