@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "base/net/families.h"
-
 namespace skiff::agent::proxy {
 namespace {
 
@@ -18,20 +16,16 @@ std::vector<Target> FrontendsOf(const Service& service, const ServicePort& port)
   return frontends;
 }
 
-// Where traffic to a port of the service may go, of both families.
-std::set<Target> ReachableOf(const ServiceState& state, const ServicePort& port) {
-  std::set<Target> reachable;
+// Where connections to a port of the service may stay, of both families: as with TCP, policies,
+// hints and termination decide about new ones only.
+std::set<Target> AnsweringOf(const ServiceState& state, const ServicePort& port) {
+  std::set<Target> answering;
   auto found = state.endpoints.find({port.name, port.transport});
-  if (found == state.endpoints.end()) return reachable;
-  for (net::IpFamily family : net::kIpFamilies) {
-    std::vector<Endpoint> endpoints;
-    std::copy_if(found->second.begin(), found->second.end(), std::back_inserter(endpoints),
-                 [family](const Endpoint& e) { return e.address.family() == family; });
-    for (const Endpoint& e : SelectEndpoints(state.service, port, endpoints).reachable) {
-      reachable.emplace(e.address, e.port);
-    }
+  if (found == state.endpoints.end()) return answering;
+  for (const Endpoint& e : found->second) {
+    if (e.ready || e.serving) answering.emplace(e.address, e.port);
   }
-  return reachable;
+  return answering;
 }
 
 bool HasUdp(const ServiceState* state) {
@@ -45,7 +39,7 @@ bool HasUdp(const ServiceState* state) {
 void UdpTargets::Add(const ServiceState& state, bool current) {
   for (const ServicePort& port : state.service.ports) {
     if (port.transport != Transport::kUdp) continue;
-    Endpoints endpoints = current ? ReachableOf(state, port) : Endpoints{};
+    Endpoints endpoints = current ? AnsweringOf(state, port) : Endpoints{};
     for (const Target& frontend : FrontendsOf(state.service, port)) {
       addresses_[frontend].insert(endpoints.begin(), endpoints.end());
     }
@@ -86,7 +80,7 @@ bool CanLeaveStaleFlows(const ServiceState* before, const ServiceState* after) {
   if (before == nullptr || after == nullptr || !(before->service == after->service)) return true;
   for (const ServicePort& port : after->service.ports) {
     if (port.transport != Transport::kUdp) continue;
-    std::set<Target> was = ReachableOf(*before, port), is = ReachableOf(*after, port);
+    std::set<Target> was = AnsweringOf(*before, port), is = AnsweringOf(*after, port);
     if (was.empty() != is.empty() || !std::includes(is.begin(), is.end(), was.begin(), was.end())) {
       return true;
     }

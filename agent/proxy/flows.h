@@ -1,7 +1,7 @@
 // Which UDP connections in conntrack were made under rules that are not in force any more. Pure.
 //
-// An entry is stale when it goes to a service's address but not to one of the service's endpoints:
-// the endpoint is gone, or the entry is older than the service's rules.
+// An entry is stale when it goes to a service's address but not to one of the service's endpoints
+// that answer: the endpoint is gone, or the entry is older than the service's rules.
 #pragma once
 
 #include <map>

@@ -72,8 +72,16 @@ void TranslateLoadBalancer(const k8s::core::v1::Service& from, Service& service)
   }
 }
 
+template <class Names>
+Hint TranslateHint(const Names& names, const std::string& here) {
+  if (names.empty()) return Hint::kNone;
+  bool named = !here.empty() && std::any_of(names.begin(), names.end(),
+                                            [&](const auto& name) { return name.name() == here; });
+  return named ? Hint::kHere : Hint::kOthers;
+}
+
 std::vector<Endpoint> TranslateEndpoints(const k8s::discovery::v1::EndpointSlice& slice,
-                                         uint16_t port, const std::string& node_name) {
+                                         uint16_t port, const Place& here) {
   std::vector<Endpoint> endpoints;
   for (const auto& from : slice.endpoints()) {
     if (from.addresses().empty()) continue;
@@ -86,10 +94,12 @@ std::vector<Endpoint> TranslateEndpoints(const k8s::discovery::v1::EndpointSlice
     endpoints.push_back(
         {.address = *address,
          .port = port,
-         .local = from.has_node_name() && from.node_name() == node_name && !node_name.empty(),
+         .local = from.has_node_name() && from.node_name() == here.node && !here.node.empty(),
          .ready = ready,
          .serving = conditions.has_serving() ? conditions.serving() : ready,
-         .terminating = conditions.has_terminating() && conditions.terminating()});
+         .terminating = conditions.has_terminating() && conditions.terminating(),
+         .zone_hint = TranslateHint(from.hints().for_zones(), here.zone),
+         .node_hint = TranslateHint(from.hints().for_nodes(), here.node)});
   }
   return endpoints;
 }
@@ -133,7 +143,7 @@ std::optional<Service> TranslateService(const k8s::core::v1::Service& from) {
 }
 
 std::optional<Slice> TranslateSlice(const k8s::discovery::v1::EndpointSlice& from,
-                                    const std::string& node_name) {
+                                    const Place& here) {
   const auto& labels = from.metadata().labels();
   auto service = labels.find(kServiceNameLabel);
   bool addresses = from.address_type() == "IPv4" || from.address_type() == "IPv6";
@@ -146,12 +156,30 @@ std::optional<Slice> TranslateSlice(const k8s::discovery::v1::EndpointSlice& fro
     auto transport = ParseTransport(port.protocol());
     auto number = ParsePort(port.port());
     if (!transport || !number) continue;
-    std::vector<Endpoint> endpoints = TranslateEndpoints(from, *number, node_name);
+    std::vector<Endpoint> endpoints = TranslateEndpoints(from, *number, here);
     auto& known = slice.endpoints[{port.name(), *transport}];
     known.insert(known.end(), endpoints.begin(), endpoints.end());
   }
   return slice;
 }
+
+namespace {
+
+// The hint that decides among the ready endpoints, if any does: the node's before the zone's.
+Hint Endpoint::*DecidingHint(const std::vector<Endpoint>& endpoints) {
+  for (Hint Endpoint::*hint : {&Endpoint::node_hint, &Endpoint::zone_hint}) {
+    bool all = true, here = false;
+    for (const Endpoint& endpoint : endpoints) {
+      if (!endpoint.ready) continue;
+      all &= endpoint.*hint != Hint::kNone;
+      here |= endpoint.*hint == Hint::kHere;
+    }
+    if (all && here) return hint;
+  }
+  return nullptr;
+}
+
+}  // namespace
 
 bool IsExternallyAccessible(const Service& service, const ServicePort& port) {
   return port.node_port != 0 || !service.external_ips.empty() || !service.load_balancer_ips.empty();
@@ -187,6 +215,9 @@ Selection SelectEndpoints(const Service& service, const ServicePort& port,
   Selection selection;
   std::vector<Endpoint> everywhere = pick(/*only_local=*/false);
   selection.any = !everywhere.empty();
+  if (Hint Endpoint::*hint = DecidingHint(endpoints)) {
+    std::erase_if(everywhere, [hint](const Endpoint& e) { return e.*hint != Hint::kHere; });
+  }
   if (uses_cluster) selection.cluster = std::move(everywhere);
   if (uses_local) selection.local = pick(/*only_local=*/true);
   std::set_union(selection.cluster.begin(), selection.cluster.end(), selection.local.begin(),

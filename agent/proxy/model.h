@@ -50,6 +50,19 @@ struct Service {
   bool operator==(const Service&) const = default;
 };
 
+// Whom the EndpointSlice's topology hints give an endpoint to.
+enum class Hint : uint8_t {
+  kNone,    // there is no hint of the kind
+  kOthers,  // only others
+  kHere,    // this node, or this node's zone
+};
+
+// Where this node is, as slices name it. Empty: not known.
+struct Place {
+  std::string node;
+  std::string zone;  // its label topology.kubernetes.io/zone
+};
+
 struct Endpoint {
   net::IpAddress address;
   uint16_t port = 0;
@@ -57,6 +70,8 @@ struct Endpoint {
   bool ready = false;        // gets traffic
   bool serving = false;      // would answer
   bool terminating = false;  // about to go
+  Hint zone_hint = Hint::kNone;
+  Hint node_hint = Hint::kNone;
   auto operator<=>(const Endpoint&) const = default;
 };
 
@@ -73,9 +88,11 @@ struct Slice {
 std::optional<Service> TranslateService(const k8s::core::v1::Service& service);
 // Nothing for slices of no Service, of headless ones, and of names instead of addresses.
 std::optional<Slice> TranslateSlice(const k8s::discovery::v1::EndpointSlice& slice,
-                                    const std::string& node_name);
+                                    const Place& here);
 
-// Which endpoints of a service port get traffic, as KEP-2086, KEP-1669 and kube-proxy decide.
+// Which endpoints of a service port get traffic, as KEP-2086, KEP-1669, KEP-2433 and kube-proxy
+// decide. Hints count for policy Cluster only, and only if all ready endpoints have them and one is
+// hinted for here.
 struct Selection {
   std::vector<Endpoint> cluster;    // for policy Cluster
   std::vector<Endpoint> local;      // for policy Local

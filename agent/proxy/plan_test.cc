@@ -29,7 +29,7 @@ std::string Render(const PlanContext& context, const k8s::core::v1::Service& ser
   if (!translated) return "not proxied\n";
   ServiceState state{.service = *translated};
   for (const auto& slice : slices) {
-    auto part = TranslateSlice(slice, "this-node");
+    auto part = TranslateSlice(slice, {"this-node", "here"});
     if (!part) continue;
     for (const auto& [port, endpoints] : part->endpoints) {
       auto& all = state.endpoints[port];
@@ -214,14 +214,14 @@ TEST(Plan, WhatIsNotProxied) {
   EXPECT_EQ(Render(Context(), service, {}), "not proxied\n");
 
   auto slice = MakeSlice("svc1", {{"10.180.0.1"}});
-  EXPECT_TRUE(TranslateSlice(slice, "").has_value());
+  EXPECT_TRUE(TranslateSlice(slice, {}).has_value());
   (*slice.mutable_metadata()->mutable_labels())["service.kubernetes.io/headless"] = "";
-  EXPECT_FALSE(TranslateSlice(slice, "").has_value());
+  EXPECT_FALSE(TranslateSlice(slice, {}).has_value());
   slice = MakeSlice("svc1", {{"10.180.0.1"}});
   slice.set_address_type("FQDN");
-  EXPECT_FALSE(TranslateSlice(slice, "").has_value());
+  EXPECT_FALSE(TranslateSlice(slice, {}).has_value());
   slice = MakeSlice("", {{"10.180.0.1"}});
-  EXPECT_FALSE(TranslateSlice(slice, "").has_value());
+  EXPECT_FALSE(TranslateSlice(slice, {}).has_value());
 }
 
 TEST(Plan, BadFieldsAreLeftOut) {
@@ -235,7 +235,7 @@ TEST(Plan, BadFieldsAreLeftOut) {
   EXPECT_TRUE(translated->external_ips.empty());
   auto slice = MakeSlice("svc1", {{"10.180.0.1"}, {"fd00::1"}, {"x"}});
   slice.add_endpoints();
-  auto parsed = TranslateSlice(slice, "");
+  auto parsed = TranslateSlice(slice, {});
   EXPECT_EQ((parsed->endpoints.at({"p80", Transport::kTcp}).size()), 1u);
 }
 
@@ -249,7 +249,13 @@ std::vector<Endpoint> Endpoints(const std::vector<std::string>& flags) {
                          .local = has('l'),
                          .ready = has('r'),
                          .serving = has('s'),
-                         .terminating = has('t')});
+                         .terminating = has('t'),
+                         .zone_hint = has('Z')   ? Hint::kHere
+                                      : has('z') ? Hint::kOthers
+                                                 : Hint::kNone,
+                         .node_hint = has('N')   ? Hint::kHere
+                                      : has('n') ? Hint::kOthers
+                                                 : Hint::kNone});
   }
   return endpoints;
 }
@@ -285,6 +291,44 @@ TEST(Select, LocalPolicies) {
   both = SelectEndpoints(service, port, Endpoints({"rs"}));
   EXPECT_TRUE(both.any);
   EXPECT_TRUE(both.reachable.empty());
+}
+
+TEST(Select, TopologyHints) {
+  ServicePort port{.port = 80, .node_port = 30080};
+  auto cluster = [&](const std::vector<std::string>& flags) {
+    return Names(SelectEndpoints({}, port, Endpoints(flags)).cluster);
+  };
+  EXPECT_EQ(cluster({"rsz", "rsZ", "rsZ"}), "23");
+  EXPECT_EQ(cluster({"rsz", "rsz"}), "12") << "none for this zone";
+  EXPECT_EQ(cluster({"rsz", "rsZ", "rs"}), "123") << "one has no hint";
+  EXPECT_EQ(cluster({"rsz", "rsZ", "", "st"}), "2") << "those that are not ready need no hint";
+  EXPECT_EQ(cluster({"rszn", "rsZn", "rsZN"}), "3") << "the node before the zone";
+  EXPECT_EQ(cluster({"rszn", "rsZn"}), "2") << "without one on the node, the zone";
+  EXPECT_EQ(cluster({"stz", "stZ"}), "12") << "terminating ones are taken wherever they are";
+  // Local policies know no zones.
+  Selection both = SelectEndpoints({.external_local = true}, port, Endpoints({"rslz", "rsZ"}));
+  EXPECT_EQ(Names(both.local), "1");
+  EXPECT_EQ(Names(both.cluster), "2");
+  EXPECT_EQ(Names(both.reachable), "12");
+}
+
+TEST(Select, HintsNameThisNodeOrItsZone) {
+  auto slice = MakeSlice("svc1", {{"10.0.0.1"}, {"10.0.0.2"}, {"10.0.0.3"}});
+  slice.mutable_endpoints(0)->mutable_hints()->add_for_zones()->set_name("there");
+  slice.mutable_endpoints(0)->mutable_hints()->add_for_zones()->set_name("here");
+  slice.mutable_endpoints(1)->mutable_hints()->add_for_zones()->set_name("there");
+  slice.mutable_endpoints(1)->mutable_hints()->add_for_nodes()->set_name("this-node");
+  auto parsed = TranslateSlice(slice, {"this-node", "here"});
+  const auto& found = parsed->endpoints.begin()->second;
+  EXPECT_EQ(found[0].zone_hint, Hint::kHere);
+  EXPECT_EQ(found[0].node_hint, Hint::kNone);
+  EXPECT_EQ(found[1].zone_hint, Hint::kOthers);
+  EXPECT_EQ(found[1].node_hint, Hint::kHere);
+  EXPECT_EQ(found[2].zone_hint, Hint::kNone);
+  // A node without a zone is in none, not in the one without a name.
+  slice.mutable_endpoints(0)->mutable_hints()->mutable_for_zones(0)->set_name("");
+  EXPECT_EQ(TranslateSlice(slice, {"this-node", ""})->endpoints.begin()->second[0].zone_hint,
+            Hint::kOthers);
 }
 
 TEST(Select, OneAddressInTwoSlicesIsOneEndpoint) {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "agent/proxy/flows.h"
+#include "agent/proxy/health_ports.h"
 #include "agent/proxy/model.h"
 #include "agent/proxy/plan.h"
 #include "agent/proxy/rule_set.h"
@@ -57,10 +58,19 @@ PlanContext MakeContext(const Config& config, net::IpFamily family) {
 
 }  // namespace
 
-// All but the constructor, GetStatus and destruction happens on the strand.
+// All but the constructor, GetStatus, the place and destruction happens on the strand.
 class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(Config config, Deps deps) : config_(std::move(config)), deps_(deps), strand_(deps.blocking) {
+  Impl(Config config, Deps deps)
+      : config_(std::move(config)),
+        deps_(deps),
+        strand_(deps.blocking),
+        place_{.node = config_.node_name, .zone = {}} {
+    if (config_.health_ports) {
+      health_ports_.emplace(HealthPorts::Deps{deps_.blocking,
+                                              [healthy = healthy_] { return healthy->load(); },
+                                              config_.health_address});
+    }
     for (net::IpFamily family : net::kIpFamilies) {
       if (deps_.iptables.Supports(family)) families_.emplace_back(MakeContext(config_, family));
     }
@@ -101,7 +111,14 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
     std::lock_guard lock(status_mutex_);
     return status_;
   }
-  const std::string& node_name() const { return config_.node_name; }
+  void SetZone(std::string zone) {
+    std::lock_guard lock(place_mutex_);
+    place_.zone = std::move(zone);
+  }
+  Place GetPlace() const {
+    std::lock_guard lock(place_mutex_);
+    return place_;
+  }
 
  private:
   void MarkDirty(const ObjectKey& service) {
@@ -115,6 +132,7 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   Result<> WriteChanges(std::span<const Change> changes);
   Result<ExistingRules> WriteAll(const RuleSet& rules);
   void FlushStaleFlows(const UdpTargets& targets);
+  void ShowHealth(const std::vector<Change>& changes, bool full);
   void DropUnseen();
   std::shared_ptr<const ServiceState> MakeState(const ObjectKey& key) const;
   std::vector<Change> CollectChanges();
@@ -146,9 +164,14 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   nanoseconds last_duration_{0};  // of the last write
   SteadyTime last_full_{};
   std::vector<Closure> waiting_;
+  // Shared with the answers under way.
+  const std::shared_ptr<std::atomic<bool>> healthy_ = std::make_shared<std::atomic<bool>>(true);
+  std::optional<HealthPorts> health_ports_;
 
   mutable std::mutex status_mutex_;
   Status status_;
+  mutable std::mutex place_mutex_;
+  Place place_;
 };
 
 void ServiceProxy::Impl::SetService(const ObjectKey& key, std::optional<Service> service) {
@@ -268,6 +291,7 @@ void ServiceProxy::Impl::RunSync() {
   } else {
     retry_ = nanoseconds(0);
   }
+  *healthy_ = result.ok();
   {
     std::lock_guard lock(status_mutex_);
     status_.last_duration = last_duration_;
@@ -335,6 +359,7 @@ Result<> ServiceProxy::Impl::Sync() {
   dirty_.clear();
   Count(changes, full);
   FlushStaleFlows(targets);
+  ShowHealth(changes, full);
   return {};
 }
 
@@ -367,6 +392,12 @@ void ServiceProxy::Impl::Count(const std::vector<Change>& changes, bool full) {
   status_.rules += rules_count;
   status_.services += services;
   status_.endpoints += endpoints;
+}
+
+void ServiceProxy::Impl::ShowHealth(const std::vector<Change>& changes, bool full) {
+  if (!health_ports_) return;
+  if (full) return health_ports_->Replace(applied_);
+  for (const Change& change : changes) health_ports_->Set(change.key, change.after.get());
 }
 
 // A failure here leaves old connections where they were and does not undo the rules.
@@ -415,6 +446,7 @@ void ServiceProxy::Impl::CheckForFlush() {
     full_sync_due_ = true;
     Schedule();
   }
+  if (health_ports_) health_ports_->Retry();
 }
 
 void ServiceProxy::Impl::WatchOver() {
@@ -439,6 +471,8 @@ Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps de
 ServiceProxy::ServiceProxy(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ServiceProxy::~ServiceProxy() { impl_->Stop(); }
 
+void ServiceProxy::SetZone(std::string zone) { impl_->SetZone(std::move(zone)); }
+
 void ServiceProxy::BeginReplace() {
   impl_->Post([](Impl& impl) { impl.BeginReplace(); });
 }
@@ -462,7 +496,7 @@ void ServiceProxy::DeleteService(std::string_view name_space, std::string_view n
 
 void ServiceProxy::SetEndpointSlice(const k8s::discovery::v1::EndpointSlice& slice) {
   ObjectKey key{slice.metadata().namespace_(), slice.metadata().name()};
-  impl_->Post([key = std::move(key), translated = TranslateSlice(slice, impl_->node_name())](
+  impl_->Post([key = std::move(key), translated = TranslateSlice(slice, impl_->GetPlace())](
                   Impl& impl) { impl.SetSlice(key, translated); });
 }
 

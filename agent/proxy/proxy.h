@@ -44,6 +44,9 @@ struct Config {
   bool masquerade_all = false;
   // The fwmark bit of packets to masquerade, 0..31; the mark 0x4000 is kube-proxy's own default.
   int masquerade_bit = 14;
+  // Whether health check node ports are answered, and at which addresses (as HealthPorts::Deps).
+  bool health_ports = true;
+  std::string health_address = {};
   // Where /proc/sys is; for tests.
   std::string sysctl_root = "/proc/sys";
 };
@@ -74,6 +77,10 @@ class ServiceProxy {
   static Result<std::unique_ptr<ServiceProxy>> Start(Config config, Deps deps);
   // Waits for a write that is under way. Rules stay.
   ~ServiceProxy();
+
+  // The node's zone (its label topology.kubernetes.io/zone), for topology hints. Slices keep the
+  // meaning they had when they were told: after a change all of them are to be told again.
+  void SetZone(std::string zone);
 
   // A full listing follows, up to SyncDone: what it does not name is gone.
   void BeginReplace();

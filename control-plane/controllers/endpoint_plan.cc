@@ -121,6 +121,20 @@ void SetTarget(k8s::core::v1::ObjectReference* target, const Pod& pod) {
   target->set_uid(pod.metadata().uid());
 }
 
+// Whom the Service's spec.trafficDistribution gives a ready endpoint to (KEP-4444, KEP-3015). One
+// whose zone is not known has no hint, and then the proxies ignore those of the others.
+void SetHints(const Service& service, Endpoint* endpoint) {
+  const std::string& wanted = service.spec().traffic_distribution();
+  const bool same_node = wanted == "PreferSameNode";
+  if (!same_node && wanted != "PreferSameZone" && wanted != "PreferClose") return;
+  if (!endpoint->zone().empty()) {
+    endpoint->mutable_hints()->add_for_zones()->set_name(endpoint->zone());
+  }
+  if (same_node && !endpoint->node_name().empty()) {
+    endpoint->mutable_hints()->add_for_nodes()->set_name(endpoint->node_name());
+  }
+}
+
 Endpoint EndpointOf(const Service& service, const Pod& pod, const std::string& address,
                     const ZoneOf& zone_of) {
   const bool serving = IsPodReady(pod);
@@ -137,6 +151,7 @@ Endpoint EndpointOf(const Service& service, const Pod& pod, const std::string& a
     if (std::string zone = zone_of(pod.spec().node_name()); !zone.empty()) endpoint.set_zone(zone);
   }
   if (HasHostname(service, pod)) endpoint.set_hostname(pod.spec().hostname());
+  if (conditions->ready()) SetHints(service, &endpoint);
   return endpoint;
 }
 

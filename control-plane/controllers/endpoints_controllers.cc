@@ -51,10 +51,7 @@ class ServiceController : public Controller {
     return pods;
   }
 
-  Informer<Service> services_;
-  Informer<Pod> pods_;
-
- private:
+  // The Services that select the pod are looked at again.
   void AddServices(const Pod& pod) {
     for (const ServicePtr& service :
          services_.ByIndex(services_by_namespace_, pod.metadata().namespace_())) {
@@ -64,6 +61,11 @@ class ServiceController : public Controller {
       }
     }
   }
+
+  Informer<Service> services_;
+  Informer<Pod> pods_;
+
+ private:
   int services_by_namespace_ = 0;
   int pods_by_namespace_ = 0;
 };
@@ -82,8 +84,15 @@ class EndpointSliceController : public ServiceController {
       if (now) AddService(*now);
       if (!now) deleted_.erase(before->metadata().uid());
     });
-    // Zones are looked up when a Service is; a node seldom changes its zone.
-    Observe<Node>(nodes_, [](const auto&, const auto&) {});
+    pods_by_node_ = pods_.AddIndex([](const Pod& pod) {
+      return pod.spec().node_name().empty() ? std::vector<std::string>()
+                                            : std::vector{pod.spec().node_name()};
+    });
+    Observe<Node>(nodes_, [this](const auto& before, const auto& now) {
+      if (ZoneOfNode(before.get()) == ZoneOfNode(now.get())) return;
+      const std::string& name = (now ? now : before)->metadata().name();
+      for (const PodPtr& pod : pods_.ByIndex(pods_by_node_, name)) AddServices(*pod);
+    });
   }
 
  protected:
@@ -98,8 +107,8 @@ class EndpointSliceController : public ServiceController {
       return deleted_.contains(slice->metadata().uid());
     });
     SliceChanges changes = PlanSlices(
-        *service, PodsOf(*service), [this](const std::string& node) { return Zone(node); },
-        existing);
+        *service, PodsOf(*service),
+        [this](const std::string& node) { return ZoneOfNode(nodes_.Find(node).get()); }, existing);
     Result<> result = Apply(changes);
     if (!result.ok() && result.error().code() != Code::kConflict) {
       events_.Warning(
@@ -126,11 +135,11 @@ class EndpointSliceController : public ServiceController {
     if (!key.empty()) queue_.Add(key);
   }
 
-  std::string Zone(const std::string& node) const {
-    std::shared_ptr<const Node> found = nodes_.Find(node);
-    if (!found) return {};
-    auto zone = found->metadata().labels().find(kZoneLabel);
-    return zone == found->metadata().labels().end() ? std::string() : zone->second;
+  // "" for none.
+  static std::string ZoneOfNode(const Node* node) {
+    if (node == nullptr) return {};
+    auto zone = node->metadata().labels().find(kZoneLabel);
+    return zone == node->metadata().labels().end() ? std::string() : zone->second;
   }
 
   Result<> Apply(const SliceChanges& changes) {
@@ -150,6 +159,7 @@ class EndpointSliceController : public ServiceController {
   Informer<EndpointSlice> slices_;
   Informer<Node> nodes_;
   int slices_by_service_ = 0;
+  int pods_by_node_ = 0;
   std::unordered_set<std::string> deleted_;  // by uid, until the cache shows it
 };
 

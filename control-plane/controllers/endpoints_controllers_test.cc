@@ -227,6 +227,35 @@ TEST_F(EndpointsTest, EndpointsGoWithTheirService) {
   EXPECT_NE(Get<Endpoints>("ns", "early"), nullptr);
 }
 
+TEST_F(EndpointsTest, TrafficDistributionBecomesHints) {
+  Service service = MakeService();
+  service.mutable_spec()->set_traffic_distribution("PreferClose");
+  CreateService(service);
+  CreatePod("a", "10.0.0.1", true);
+  CreatePod("b", "10.0.0.2", false);
+  auto hints = [&](int endpoint) {
+    std::string text;
+    const auto& found = Slices()[0]->endpoints(endpoint).hints();
+    for (const auto& zone : found.for_zones()) text += "zone " + zone.name();
+    for (const auto& node : found.for_nodes()) text += " node " + node.name();
+    return text;
+  };
+  EXPECT_EQ(hints(0), "zone z1");
+  EXPECT_EQ(hints(1), "") << "only ready ones get traffic";
+  Update<Service>("ns", "web", [](Service& changed) {
+    changed.mutable_spec()->set_traffic_distribution("PreferSameNode");
+  });
+  EXPECT_EQ(hints(0), "zone z1 node n1");
+  Update<Node>("", "n1", [](Node& node) {
+    (*node.mutable_metadata()->mutable_labels())["topology.kubernetes.io/zone"] = "z2";
+  });
+  EXPECT_EQ(hints(0), "zone z2 node n1") << "a node that moves takes its endpoints with it";
+  EXPECT_EQ(Slices()[0]->endpoints(0).zone(), "z2");
+  Update<Service>("ns", "web",
+                  [](Service& changed) { changed.mutable_spec()->clear_traffic_distribution(); });
+  EXPECT_EQ(hints(0), "");
+}
+
 TEST_F(EndpointsTest, SettlesWithoutFurtherWrites) {
   CreateService(MakeService());
   CreatePod("a", "10.0.0.1", true);
