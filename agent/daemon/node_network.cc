@@ -5,6 +5,7 @@
 #include "agent/daemon/overlay_link.h"
 #include "agent/dns/node_address.h"
 #include "agent/dns/server.h"
+#include "agent/proxy/balancer_addresses.h"
 #include "agent/proxy/proxy.h"
 #include "base/log.h"
 #include "base/net/iptables.h"
@@ -20,6 +21,7 @@ namespace core = k8s::core::v1;
 namespace discovery = k8s::discovery::v1;
 
 constexpr uint16_t kDnsPort = 53;
+constexpr char kZoneLabel[] = "topology.kubernetes.io/zone";
 
 template <class T, class Texts>
 std::vector<T> ParseAll(const Texts& texts) {
@@ -105,6 +107,12 @@ std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, Executor& bl
   return std::make_unique<OverlayLink>(overlay, blocking);
 }
 
+std::unique_ptr<proxy::BalancerAddresses> MakeBalancers(const AgentConfig& config,
+                                                        const NodeNetworkDeps& deps) {
+  if (config.proxy_mode == "none" || config.server.empty()) return nullptr;
+  return std::make_unique<proxy::BalancerAddresses>(config.node_name, deps.blocking, deps.iptables);
+}
+
 }  // namespace
 
 struct NodeNetwork::Parts {
@@ -112,10 +120,15 @@ struct NodeNetwork::Parts {
   const NodeNetworkDeps deps;
   std::unique_ptr<proxy::ServiceProxy> proxy;
   std::unique_ptr<dns::DnsServer> dns;
+  std::unique_ptr<proxy::BalancerAddresses> balancers;  // null: another program proxies
   // Each has been told everything once; changes are enough from there on.
-  bool proxy_fed = false, dns_fed = false;
+  bool proxy_fed = false, dns_fed = false, balancers_fed = false;
   std::unique_ptr<OverlayLink> overlay;  // null: none is wanted
+  std::string zone = {};                 // this node's
 
+  // What this node's Node object says of it; all is to be told again where that means something
+  // else now.
+  void ObserveOwnNode(const DesiredState& desired);
   void StartProxy(const skiff::node::v1::ClusterSettings& settings);
   void StartDns(const skiff::node::v1::ClusterSettings& settings);
   void FeedOverlay(const DesiredState& desired);
@@ -126,6 +139,7 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .deps = deps,
                        .proxy = nullptr,
                        .dns = nullptr,
+                       .balancers = MakeBalancers(config, deps),
                        .overlay = MakeOverlay(config, deps.blocking)}) {}
 NodeNetwork::~NodeNetwork() = default;
 
@@ -192,15 +206,31 @@ void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
     parts_->overlay->SetAddresses(ParseAll<net::IpAddress>(addresses));
 }
 
+void NodeNetwork::Parts::ObserveOwnNode(const DesiredState& desired) {
+  auto node = desired.Find({"Node", "", config.node_name});
+  if (node == nullptr) return;
+  const auto& labels = static_cast<const core::Node&>(*node).metadata().labels();
+  auto label = labels.find(kZoneLabel);
+  std::string now = label == labels.end() ? "" : label->second;
+  if (proxy == nullptr || std::exchange(zone, now) == now) return;
+  proxy->SetZone(now);
+  proxy_fed = false;
+}
+
 void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& change) {
+  if (TouchesNodes(change)) parts_->ObserveOwnNode(desired);
   if (parts_->proxy != nullptr) Feed(*parts_->proxy, desired, change, &parts_->proxy_fed);
   if (parts_->dns != nullptr) Feed(*parts_->dns, desired, change, &parts_->dns_fed);
+  if (parts_->balancers != nullptr) {
+    Feed(*parts_->balancers, desired, change, &parts_->balancers_fed);
+  }
   if (parts_->overlay != nullptr && TouchesNodes(change)) parts_->FeedOverlay(desired);
 }
 
 Result<> RemoveNodeNetwork(net::Iptables& iptables) {
   TRY(proxy::RemoveAllRules(iptables));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
+  TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));
   TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig().link));
   return dns::RemoveNodeAddresses(rtnl, iptables);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/net/address_link.h"
 #include "base/net/families.h"
 #include "base/net/iptables.h"
 
@@ -29,30 +30,6 @@ Result<> EnsureRules(net::Iptables& iptables, net::IpFamily family,
   auto raw = TRY(net::MissingJumps(iptables, family, "raw", RawJumps()));
   auto filter = TRY(net::MissingJumps(iptables, family, "filter", FilterJumps()));
   return iptables.Restore(family, PlanRules(addresses, family, raw, filter));
-}
-
-Result<> EnsureLink(net::Rtnl& rtnl, const std::vector<net::IpAddress>& addresses) {
-  auto found = rtnl.LinkIndex(kDnsLink);
-  if (!found.ok() && found.error().code() == Code::kNotFound) {
-    TRY(rtnl.Apply(net::rtnl::CreateBridge(kDnsLink, "", 0)));
-    found = rtnl.LinkIndex(kDnsLink);
-  }
-  int index = TRY(std::move(found));
-  std::vector<net::NetlinkMessage> changes;
-  std::vector<net::IpAddress> missing = addresses;
-  for (net::IpFamily family : net::kIpFamilies) {
-    for (const net::LinkAddress& present : TRY(rtnl.ListAddresses(family))) {
-      if (present.link != index || present.address.is_link_local()) continue;
-      if (std::erase(missing, present.address) == 0) {
-        changes.push_back(net::rtnl::DeleteAddress(present));
-      }
-    }
-  }
-  for (const net::IpAddress& address : missing) {
-    changes.push_back(net::rtnl::AddAddress(index, address, address.bits()));
-  }
-  if (changes.empty()) return {};
-  return rtnl.Apply(std::move(changes));
 }
 
 }  // namespace
@@ -87,7 +64,8 @@ std::string PlanRules(const std::vector<net::IpAddress>& addresses, net::IpFamil
 
 Result<> EnsureNodeAddresses(net::Rtnl& rtnl, net::Iptables& iptables,
                              const std::vector<net::IpAddress>& addresses) {
-  TRY(EnsureLink(rtnl, addresses).With("give the node the cluster DNS addresses"));
+  TRY(net::EnsureAddressLink(rtnl, kDnsLink, addresses)
+          .With("give the node the cluster DNS addresses"));
   for (net::IpFamily family : net::kIpFamilies) {
     bool wanted = std::any_of(addresses.begin(), addresses.end(),
                               [&](const auto& address) { return address.family() == family; });

@@ -1,6 +1,5 @@
-// The DNS service's addresses on this node: a link that carries them (a bridge without ports, which
-// every kernel that runs pods has; not all have dummy links), and rules that keep its packets out
-// of connection tracking.
+// The DNS service's addresses on this node: a link that carries them, and rules that keep its
+// packets out of connection tracking.
 //
 // A pod's question to the service's virtual address ends on the node that the pod runs on, without
 // address translation and without a conntrack entry: parallel questions from one socket cannot race

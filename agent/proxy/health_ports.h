@@ -1,9 +1,9 @@
 // HealthPorts: tells load balancers which nodes have endpoints of a Service.
 //
-// A Service of type LoadBalancer with externalTrafficPolicy: Local has a health check port, at which
-// every node answers as kube-proxy does: 200 where the Service has ready endpoints on the node, 503
-// elsewhere, with their number as JSON and as a weight. A port is open only as long as a Service has
-// it.
+// A Service of type LoadBalancer with externalTrafficPolicy: Local has a health check port, at
+// which every node answers as kube-proxy does: 200 where the Service has ready endpoints on the
+// node, 503 elsewhere, with their number as JSON and as a weight. A port is open only as long as a
+// Service has it.
 #pragma once
 
 #include <functional>

@@ -179,6 +179,18 @@ std::optional<std::pair<std::string, IpAddress>> ParseNeighbour(nlmsghdr* header
                    IpAddress::FromBytes(v4 ? IpFamily::kV4 : IpFamily::kV6, nla_data(address)));
 }
 
+NetlinkMessage ProxyMessage(uint16_t type, uint16_t flags, int link, const IpAddress& address,
+                            const char* what) {
+  ndmsg header{};
+  header.ndm_family = FamilyNumber(address.family());
+  header.ndm_ifindex = link;
+  header.ndm_flags = NTF_PROXY;
+  NetlinkMessage message(type, flags, header, what + address.ToString());
+  message.PutAddress(NDA_DST, address)
+      .PutU8(NDA_PROTOCOL, static_cast<uint8_t>(RouteOwner::kSkiff));
+  return message;
+}
+
 }  // namespace
 
 namespace rtnl {
@@ -338,6 +350,14 @@ NetlinkMessage DeleteNeighbour(int link, const IpAddress& address) {
   return message;
 }
 
+NetlinkMessage AddNeighbourProxy(int link, const IpAddress& address) {
+  return ProxyMessage(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, link, address, "answer for ");
+}
+
+NetlinkMessage DeleteNeighbourProxy(int link, const IpAddress& address) {
+  return ProxyMessage(RTM_DELNEIGH, 0, link, address, "no longer answer for ");
+}
+
 NetlinkMessage ReplaceForwarding(int link, const Forwarding& entry) {
   return ForwardingMessage(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, link, entry, "forward ");
 }
@@ -473,6 +493,30 @@ Result<std::vector<Neighbour>> Rtnl::ListNeighbours(IpFamily family, int link) {
     entries.push_back(std::move(entry));
   }));
   return entries;
+}
+
+Result<std::vector<std::pair<int, IpAddress>>> Rtnl::ListNeighbourProxies() {
+  std::vector<std::pair<int, IpAddress>> proxies;
+  ndmsg filter{};
+  filter.ndm_family = AF_INET6;
+  filter.ndm_flags = NTF_PROXY;
+  NetlinkMessage message(RTM_GETNEIGH, NLM_F_DUMP, filter, "list neighbour proxies");
+  TRY(socket_.Query(message, [&](nlmsghdr* header) {
+    std::array<nlattr*, NDA_MAX + 1> attributes{};
+    if (header->nlmsg_type != RTM_NEWNEIGH || !ParseAttributes(header, sizeof(ndmsg), attributes)) {
+      return;
+    }
+    auto* info = static_cast<ndmsg*>(nlmsg_data(header));
+    const void* address = AttributeData(attributes[NDA_DST], 16);
+    const void* owner = AttributeData(attributes[NDA_PROTOCOL], 1);
+    if ((info->ndm_flags & NTF_PROXY) == 0 || info->ndm_family != AF_INET6 || address == nullptr ||
+        owner == nullptr ||
+        *static_cast<const uint8_t*>(owner) != static_cast<uint8_t>(RouteOwner::kSkiff)) {
+      return;
+    }
+    proxies.emplace_back(info->ndm_ifindex, IpAddress::FromBytes(IpFamily::kV6, address));
+  }));
+  return proxies;
 }
 
 Result<std::vector<Forwarding>> Rtnl::ListForwarding(int link) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/net/ip.h"
@@ -126,6 +127,10 @@ NetlinkMessage CreateVxlan(const VxlanSpec& spec);  // comes up
 // A permanent neighbour entry.
 NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::string& mac);
 NetlinkMessage DeleteNeighbour(int link, const IpAddress& address);
+// The link answers neighbour solicitations for an address of another link (IPv6; the link's sysctl
+// proxy_ndp must be on).
+NetlinkMessage AddNeighbourProxy(int link, const IpAddress& address);
+NetlinkMessage DeleteNeighbourProxy(int link, const IpAddress& address);
 NetlinkMessage ReplaceForwarding(int link, const Forwarding& entry);
 NetlinkMessage DeleteForwarding(int link, const Forwarding& entry);
 }  // namespace rtnl
@@ -154,6 +159,8 @@ class Rtnl {
   Result<std::vector<Route>> ListRoutes(IpFamily family, std::optional<RouteOwner> owner = {});
   // The permanent entries of a link.
   Result<std::vector<Neighbour>> ListNeighbours(IpFamily family, int link);
+  // Those that AddNeighbourProxy made, by link.
+  Result<std::vector<std::pair<int, IpAddress>>> ListNeighbourProxies();
   Result<std::vector<Forwarding>> ListForwarding(int link);
   // The default route with the lowest metric; NotFound.
   Result<Route> DefaultRoute(IpFamily family);

@@ -4,6 +4,7 @@
 #include "control-plane/controllers/endpoint_mirror_controller.h"
 #include "control-plane/controllers/endpoints_controllers.h"
 #include "control-plane/controllers/garbage_collector.h"
+#include "control-plane/controllers/load_balancer_controller.h"
 #include "control-plane/controllers/namespace_controllers.h"
 #include "control-plane/controllers/node_cidrs.h"
 #include "control-plane/controllers/node_lifecycle_controller.h"
@@ -26,6 +27,7 @@ Result<std::unique_ptr<Controllers>> Controllers::Create(ControllersDeps deps) {
     allocators.push_back(
         TRY(CidrAllocator::Make(cidr, v6 ? deps.node_cidr_bits_ipv6 : deps.node_cidr_bits_ipv4)));
   }
+  LoadBalancerPool pool = TRY(LoadBalancerPool::Make(deps.load_balancer_pool));
   Client& client = *deps.client;
   Executor& executor = *deps.executor;
   auto state = std::make_unique<State>();
@@ -43,6 +45,9 @@ Result<std::unique_ptr<Controllers>> Controllers::Create(ControllersDeps deps) {
       MakeGarbageCollector(client, executor),
       MakePodGcController(client, executor),
   };
+  if (deps.load_balancers) {
+    state->controllers.push_back(MakeLoadBalancerController(client, executor, std::move(pool)));
+  }
   return std::unique_ptr<Controllers>(new Controllers(std::move(state)));
 }
 

@@ -2,8 +2,8 @@
 //
 // Deployments, ReplicaSets, ReplicationControllers, Endpoints and EndpointSlices (from pods and
 // mirrored), namespaces, garbage collection by owner references, node lifecycle with eviction by
-// taints, pod garbage collection, pod CIDRs of nodes. Each is a strand on the executor with caches
-// and a work queue of its own; none knows the others.
+// taints, pod garbage collection, pod CIDRs of nodes, addresses of load balancers. Each is a strand
+// on the executor with caches and a work queue of its own; none knows the others.
 #pragma once
 
 #include <memory>
@@ -27,12 +27,16 @@ struct ControllersDeps {
   std::vector<std::string> cluster_cidrs = {};
   int node_cidr_bits_ipv4 = 24;
   int node_cidr_bits_ipv6 = 64;
+  // Whether Services of type LoadBalancer get addresses here, and from which ranges (as
+  // LoadBalancerPool); the nodes' own where there are none.
+  bool load_balancers = true;
+  std::vector<std::string> load_balancer_pool = {};
 };
 
 // Thread-safe.
 class Controllers {
  public:
-  // kInvalidArgument when a CIDR is malformed or too small.
+  // kInvalidArgument when a CIDR is malformed or too small, or a range of the pool is none.
   static Result<std::unique_ptr<Controllers>> Create(ControllersDeps deps);
   // Stops.
   ~Controllers();

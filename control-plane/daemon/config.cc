@@ -54,6 +54,30 @@ Result<void> ReadList(const std::string& key, const YAML::Node& node,
   return {};
 }
 
+Result<void> ReadBool(const std::string& key, const YAML::Node& node, bool* value) {
+  std::string text;
+  TRY(ReadText(key, node, &text));
+  if (text != "true" && text != "false") return AtLine(node, key + " must be true or false");
+  *value = text == "true";
+  return {};
+}
+
+Result<void> ReadLoadBalancer(const YAML::Node& node, bool* enabled,
+                              std::vector<std::string>* pool) {
+  if (!node.IsMap()) return AtLine(node, "loadBalancer must have settings of its own");
+  for (const auto& entry : node) {
+    std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+    if (key == "enabled") {
+      TRY(ReadBool("loadBalancer.enabled", entry.second, enabled));
+    } else if (key == "pool") {
+      TRY(ReadList("loadBalancer.pool", entry.second, pool));
+    } else {
+      return AtLine(entry.first, "unknown setting \"loadBalancer." + key + "\"");
+    }
+  }
+  return {};
+}
+
 // The address packets to the world would leave from; nothing is sent (connect(2) on UDP).
 std::string DefaultRouteAddress() {
   UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -117,6 +141,10 @@ Result<void> Config::ApplyYaml(std::string_view text) {
       {"certificateNames",
        [this](const auto& key, const auto& node) {
          return ReadList(key, node, &certificate_names);
+       }},
+      {"loadBalancer",
+       [this](const auto&, const auto& node) {
+         return ReadLoadBalancer(node, &load_balancers, &load_balancer_pool);
        }},
       {"nodePortRange",
        [this](const auto& key, const auto& node) -> Result<void> {

@@ -22,6 +22,8 @@ struct Config {
   std::string service_cidr = "10.96.0.0/16";
   int first_node_port = 30000;
   int last_node_port = 32767;
+  bool load_balancers = true;
+  std::vector<std::string> load_balancer_pool;
   std::string cluster_domain = "cluster.local";
   std::string cluster_dns;  // after FillDefaults, the tenth address of service_cidr
   std::string log_level = "info";

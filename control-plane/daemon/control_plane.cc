@@ -140,6 +140,8 @@ class Daemon final : public ControlPlane {
     deps.cluster_ca_pem = identity_.ca.certificate_pem;
     deps.cluster_cidrs = {config_.cluster_cidr};
     deps.node_cidr_bits_ipv4 = config_.node_cidr_mask_size;
+    deps.load_balancers = config_.load_balancers;
+    deps.load_balancer_pool = config_.load_balancer_pool;
     controllers_ = TRY(Controllers::Create(std::move(deps)).With("controllers"));
     controllers_->Start();
     scheduler_ = std::make_unique<Scheduler>(SchedulerDeps{&api_->client(), &background_});

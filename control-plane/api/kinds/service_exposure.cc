@@ -50,9 +50,9 @@ void ValidateSourceRanges(const core::ServiceSpec& spec, FieldErrors& errors) {
     std::string range = start == std::string::npos ? "" : text.substr(start, end - start + 1);
     size_t slash = std::min(range.find('/'), range.size());
     auto address = net::IpAddress::Parse(std::string_view(range).substr(0, slash));
-    bool good = address.ok() && net::IpPrefix::Parse((address->is_v4() ? "0.0.0.0" : "::") +
-                                                     range.substr(slash))
-                                    .ok();
+    bool good =
+        address.ok() &&
+        net::IpPrefix::Parse((address->is_v4() ? "0.0.0.0" : "::") + range.substr(slash)).ok();
     if (!good) {
       errors.Invalid(path.Index(static_cast<size_t>(i)), range,
                      "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");

@@ -1,5 +1,6 @@
-// How a Service is reached from outside the cluster, as far as its spec and status say: the rules of
-// externalIPs, load balancers, their health check port and the traffic policies. Pure, any thread.
+// How a Service is reached from outside the cluster, as far as its spec and status say: the rules
+// of externalIPs, load balancers, their health check port and the traffic policies. Pure, any
+// thread.
 #pragma once
 
 #include "control-plane/api/field_errors.h"
