@@ -1,4 +1,4 @@
-"""A virtual machine with the package's dependencies, and a registry for it."""
+"""Virtual machines with the package's dependencies, and a registry for them."""
 
 import os
 import pathlib
@@ -38,23 +38,34 @@ def _dependencies(package):
 
 
 @pytest.fixture(scope="module")
-def machine(package):
+def machines(request, package):
+    """As many as the module says in MACHINES; one, where it says nothing."""
     run(TOP / "tests" / "vm" / "build-image", FOLDER, *_dependencies(package), timeout=900)
     network = Network()
-    vm = VirtualMachine(FOLDER, 1)
-    vm.power_off()
-    network.up(1)
-    try:
-        vm.create()
-        vm.power_on()
-        yield vm
-    finally:
+    made = [VirtualMachine(FOLDER, number + 1) for number in range(getattr(request.module, "MACHINES", 1))]
+    for vm in made:
         vm.power_off()
+    network.up(len(made))
+    try:
+        for vm in made:
+            vm.create()
+            vm.power_on()
+        for vm in made:
+            vm.wait_up()
+        yield made
+    finally:
+        for vm in made:
+            vm.power_off()
         network.down()
 
 
 @pytest.fixture(scope="module")
-def registry(machine, tmp_path_factory):
+def machine(machines):
+    return machines[0]
+
+
+@pytest.fixture(scope="module")
+def registry(machines, tmp_path_factory):
     """On the host's side of the machines' network, with the tests' images."""
     folder = tmp_path_factory.mktemp("registry")
     config = folder / "config.yml"

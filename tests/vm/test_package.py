@@ -19,46 +19,35 @@ spec:
 """
 
 
-def _kubectl(machine, words, check=True, timeout=300):
-    return machine.ssh(f"kubectl --kubeconfig /etc/skiff/admin.kubeconfig {words}", check=check, timeout=timeout)
-
-
 def _container(machine):
-    return json.loads(_kubectl(machine, "get pod limited -o json").stdout)["status"]["containerStatuses"][0]
+    return json.loads(machine.kubectl("get pod limited -o json").stdout)["status"]["containerStatuses"][0]
 
 
 def test_the_life_of_an_installation(machine, registry, package):
-    machine.put(package, "/root/skiff.deb")
-    machine.put(KUBECTL, "/usr/local/bin/kubectl")
-    machine.ssh("chmod +x /usr/local/bin/kubectl")
     before = _what_is_there(machine)
-    machine.ssh("dpkg -i /root/skiff.deb")
-    machine.ssh("systemctl start skiff-control-plane")
-    join = next(line for line in machine.ssh("skiff token create").stdout.splitlines() if "skiff join" in line)
-    machine.ssh(f"{join.replace('sudo ', '')} --no-start")
-    machine.ssh(f"printf 'registries:\\n  - host: {registry}\\n    plainHttp: true\\n' >>/etc/skiff/agent.yaml")
-    machine.ssh("systemctl enable --now skiff-control-plane skiff-agent")
-    _kubectl(machine, "wait --for=condition=Ready node/node1 --timeout=120s")
+    machine.install(package, KUBECTL)
+    machine.ssh("systemctl enable --now skiff-control-plane")
+    machine.join(machine, registry)
+    machine.kubectl("wait --for=condition=Ready node/node1 --timeout=120s")
 
-    _kubectl(machine, "apply -f - <<'POD'\n" + POD.format(registry=registry) + "POD")
-    _kubectl(machine, "wait --for=condition=Ready pod/limited --timeout=240s")
+    machine.kubectl("apply -f - <<'POD'\n" + POD.format(registry=registry) + "POD")
+    machine.kubectl("wait --for=condition=Ready pod/limited --timeout=240s")
     _limits_are_in_cgroup_v2(machine)
     started = _container(machine)
 
     machine.ssh("systemctl restart skiff-agent")
     machine.ssh("systemctl is-active skiff-agent skiff-control-plane")
-    _kubectl(machine, "wait --for=condition=Ready node/node1 --timeout=120s")
+    machine.kubectl("wait --for=condition=Ready node/node1 --timeout=120s")
     assert _container(machine)["containerID"] == started["containerID"]
-    assert _kubectl(machine, "exec limited -- echo inside").stdout == "inside\n"
+    assert machine.kubectl("exec limited -- echo inside").stdout == "inside\n"
 
-    machine.power_off()
-    machine.power_on()
+    machine.power_off_and_on()
     script = "until kubectl --kubeconfig /etc/skiff/admin.kubeconfig get --raw /readyz; do sleep 1; done"
     machine.ssh(f"timeout 120 sh -c '{script}'")
-    _kubectl(machine, f"wait --for=jsonpath={{.status.containerStatuses[0].restartCount}}=1 pod/limited --timeout=240s")
-    _kubectl(machine, "wait --for=condition=Ready pod/limited --timeout=240s")
+    machine.kubectl(f"wait --for=jsonpath={{.status.containerStatuses[0].restartCount}}=1 pod/limited --timeout=240s")
+    machine.kubectl("wait --for=condition=Ready pod/limited --timeout=240s")
     # The agent may have been up before the network.
-    _kubectl(machine, f"wait --for=jsonpath={{.status.addresses[0].address}}={machine.address} node/node1 --timeout=120s")
+    machine.kubectl(f"wait --for=jsonpath={{.status.addresses[0].address}}={machine.address} node/node1 --timeout=120s")
 
     machine.ssh("dpkg --purge skiff", timeout=600)
     assert _what_is_there(machine) == before

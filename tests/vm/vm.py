@@ -60,6 +60,10 @@ class VirtualMachine:
             "-netdev", f"tap,id=n0,ifname=tap{self.number},script=no,downscript=no",
             "-device", f"virtio-net-pci,netdev=n0,mac={mac}", "-device", "virtio-rng-pci",
             "-serial", f"file:{self.folder}/{self.name}.console")
+
+    def power_off_and_on(self):
+        self.power_off()
+        self.power_on()
         self.wait_up()
 
     def wait_up(self, seconds=180):
@@ -83,6 +87,27 @@ class VirtualMachine:
                 "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=30",
                 "-o", "ConnectionAttempts=60",
                 f"root@{self.address}"]
+
+    # ---- as a node ----
+
+    def install(self, package, kubectl):
+        self.put(package, "/root/skiff.deb")
+        self.put(kubectl, "/usr/local/bin/kubectl")
+        self.ssh("chmod +x /usr/local/bin/kubectl && dpkg -i /root/skiff.deb")
+
+    def join(self, control_plane, registry):
+        """To the cluster of another machine, or its own, which runs the control plane; images come from the registry."""
+        told = control_plane.ssh("skiff token create").stdout
+        command = next(line for line in told.splitlines() if "skiff join" in line)
+        self.ssh(f"{command.replace('sudo ', '')} --no-start")
+        self.ssh(f"printf 'registries:\\n  - host: {registry}\\n    plainHttp: true\\n' >>/etc/skiff/agent.yaml")
+        self.ssh("systemctl enable --now skiff-agent")
+
+    def kubectl(self, words, **options):
+        """Where the control plane is."""
+        return self.ssh(f"kubectl --kubeconfig /etc/skiff/admin.kubeconfig {words}", **options)
+
+    # ---- programs inside ----
 
     def ssh(self, command, check=True, timeout=300, **options):
         return run(*self._ssh_command(), command, check=check, timeout=timeout, **options)
