@@ -13,6 +13,7 @@
 
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
+#include "base/net/nft.h"
 #include "base/os/files.h"
 #include "base/result.h"
 
@@ -23,6 +24,7 @@ std::string NameOf(Need need) {
   switch (need) {
     case Need::kRoot: return "root";
     case Need::kIptables: return "iptables";
+    case Need::kNftables: return "nftables";
     case Need::kBrNetfilter: return "br_netfilter";
     case Need::kIpv6: return "IPv6";
     case Need::kConntrack: return "conntrack";
@@ -54,6 +56,15 @@ std::string ProbeIptables() {
     if (!written.ok()) return written.error().message();
   }
   return "";
+}
+
+std::string ProbeNftables() {
+  net::nft::Transaction change(net::nft::Table{net::nft::Family::kInet, "skiff-probe"});
+  change.AddTable().AddChain(
+      {.name = "c",
+       .base = net::nft::BaseChain{net::nft::ChainType::kNat, net::nft::Hook::kOutput}});
+  auto committed = net::SystemNft().Commit(change);
+  return committed.ok() ? "" : committed.error().message();
 }
 
 std::string ProbeConntrack() {
@@ -91,6 +102,7 @@ std::string Probe(Need need) {
       if (geteuid() != 0) return "not root";
       return InFreshNetns([] { return std::string(); });
     case Need::kIptables: return InFreshNetns(ProbeIptables);
+    case Need::kNftables: return InFreshNetns(ProbeNftables);
     case Need::kBrNetfilter:
       return PathExists("/proc/sys/net/bridge/bridge-nf-call-iptables") ? "" : "module not loaded";
     case Need::kIpv6: return PathExists("/proc/sys/net/ipv6") ? "" : "disabled in the kernel";

@@ -14,6 +14,7 @@ namespace skiff::test {
 enum class Need {
   kRoot,         // effective user 0 with CAP_SYS_ADMIN: may make namespaces
   kIptables,     // iptables and ip6tables with nat, in a fresh network namespace
+  kNftables,     // nftables with nat, in a fresh network namespace
   kBrNetfilter,  // bridges can hand frames to iptables
   kIpv6,         // the kernel has IPv6
   kConntrack,    // connection tracking over netlink
