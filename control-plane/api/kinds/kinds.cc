@@ -22,6 +22,12 @@ Kinds BuiltinKinds() {
            &EventsEventKind,
            &SelfSubjectAccessReviewKind,
            &SelfSubjectRulesReviewKind,
+           // Last, so that who asks for a Deployment without a version means apps/v1.
+           &AppsBeta2DeploymentKind,
+           &AppsBeta2ReplicaSetKind,
+           &AppsBeta1DeploymentKind,
+           &ExtensionsDeploymentKind,
+           &ExtensionsReplicaSetKind,
        }) {
     kinds.push_back(make());
   }

@@ -26,4 +26,11 @@ KindInfo ReplicaSetKind();
 KindInfo SelfSubjectAccessReviewKind();
 KindInfo SelfSubjectRulesReviewKind();
 
+// Views of apps/v1 kinds for old manifests (older_workload.cc)
+KindInfo AppsBeta1DeploymentKind();
+KindInfo AppsBeta2DeploymentKind();
+KindInfo AppsBeta2ReplicaSetKind();
+KindInfo ExtensionsDeploymentKind();
+KindInfo ExtensionsReplicaSetKind();
+
 }  // namespace skiff::cp

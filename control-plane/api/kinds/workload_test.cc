@@ -1,4 +1,6 @@
 // The hand-written rules of the kinds that keep pods running, case by case.
+#include <gmock/gmock.h>
+
 #include "control-plane/api/kinds/testing_kinds.h"
 #include "proto/codec/meta.h"
 #include "proto/k8s/apps/v1/apps.pb.h"
@@ -88,6 +90,59 @@ TEST(DeploymentTest, PrintsItsColumns) {
                 "{containers: [{name: x, image: i}, {name: z, image: j}]}}}\n"
                 "status: {readyReplicas: 1, updatedReplicas: 2, availableReplicas: 1}"),
             "d | 1/3 | 2 | 1 | 2m5s | x,z | i,j | a=b,b=c");
+}
+
+// ---- older versions ----
+
+const KindInfo& Older(std::string_view group, std::string_view version, std::string_view plural) {
+  static const auto& kinds = *new Kinds(BuiltinKinds());
+  const KindInfo* kind = kinds.FindResource(group, version, plural);
+  EXPECT_NE(kind, nullptr) << group << version;
+  return *kind;
+}
+
+// What is stored of a manifest without a selector.
+k8s::apps::v1::Deployment StoredFrom(const KindInfo& kind, const std::string& spec = "") {
+  k8s::apps::v1::Deployment stored;
+  kind.view->to_stored(*Read(kind, DeploymentYaml(spec)), stored);
+  return stored;
+}
+
+TEST(OlderDeploymentTest, EachVersionHasItsDefaults) {
+  auto stored = StoredFrom(Older("extensions", "v1beta1", "deployments"));
+  EXPECT_EQ(stored.spec().selector().match_labels().at("a"), "b");
+  EXPECT_EQ(stored.metadata().labels().at("a"), "b");
+  EXPECT_EQ(stored.spec().strategy().rolling_update().max_surge().int_val(), 1);
+  EXPECT_EQ(stored.spec().strategy().rolling_update().max_unavailable().int_val(), 1);
+  EXPECT_EQ(stored.spec().progress_deadline_seconds(), 2147483647);
+  EXPECT_EQ(stored.spec().revision_history_limit(), 2147483647);
+  stored = StoredFrom(Older("apps", "v1beta1", "deployments"));
+  EXPECT_EQ(stored.spec().selector().match_labels().at("a"), "b");
+  EXPECT_EQ(stored.spec().revision_history_limit(), 2);
+  EXPECT_FALSE(stored.spec().has_progress_deadline_seconds());
+  stored = StoredFrom(Older("apps", "v1beta2", "deployments"));
+  EXPECT_FALSE(stored.spec().has_selector());
+  stored =
+      StoredFrom(Older("extensions", "v1beta1", "deployments"),
+                 "selector: {matchLabels: {a: b}}, rollbackTo: {revision: 3}, strategy: {type: "
+                 "Recreate}, ");
+  EXPECT_FALSE(stored.spec().strategy().has_rolling_update());
+  EXPECT_EQ(stored.GetReflection()->GetUnknownFields(stored).field_count(), 0);
+}
+
+TEST(OlderDeploymentTest, IsShownAsItsVersion) {
+  const KindInfo& kind = Older("extensions", "v1beta1", "deployments");
+  MessagePtr stored = Read(Deployments(),
+                           "metadata: {name: d}\nspec: {replicas: 3, selector: {matchLabels: {a: "
+                           "b}}}\nstatus: {readyReplicas: 1, terminatingReplicas: 2}");
+  MessagePtr shown(kind.prototype->New());
+  kind.view->from_stored(*stored, *shown);
+  EXPECT_THAT(codec::EncodeJson(*shown),
+              testing::StartsWith(R"({"kind":"Deployment","apiVersion":"extensions/v1beta1")"));
+  EXPECT_EQ(codec::MetaOf(*shown).name(), "d");
+  const KindInfo& sets = Older("apps", "v1beta2", "replicasets");
+  EXPECT_EQ(sets.rules.selectable_fields(*Read(sets, "status: {replicas: 2}")),
+            (std::map<std::string, std::string>{{"status.replicas", "2"}}));
 }
 
 const KindInfo& ReplicationControllers() { return Kind("", "replicationcontrollers"); }

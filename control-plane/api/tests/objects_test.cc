@@ -1,5 +1,7 @@
 // Creating, changing and deleting objects over REST.
 
+#include <algorithm>
+
 #include "control-plane/api/tests/api_fixture.h"
 #include "proto/codec/wire.h"
 #include "proto/k8s/core/v1/config.pb.h"
@@ -148,6 +150,46 @@ TEST_F(ObjectsTest, ScaleTellsTheSelectorOfAReplicationController) {
   EXPECT_EQ(Ask("GET", path + "/r").json()["spec"]["replicas"], 2);
   // Old clients, who do not say what is to become of the pods, keep them.
   EXPECT_EQ(Ask("DELETE", path + "/r").json()["metadata"]["finalizers"], Json::array({"orphan"}));
+}
+
+TEST_F(ObjectsTest, OlderVersionsAreViewsOfTheSameObjects) {
+  const std::string old = "/apis/extensions/v1beta1/namespaces/default/deployments";
+  Json manifest = DeploymentJson("d", 1);
+  manifest["apiVersion"] = "extensions/v1beta1";
+  manifest["spec"].erase("selector");
+  Json created = Ask("POST", old, manifest).json();
+  EXPECT_EQ(created["apiVersion"], "extensions/v1beta1");
+  Json today = Ask("GET", std::string(kDeployments) + "/d").json();
+  EXPECT_EQ(today["apiVersion"], "apps/v1");
+  EXPECT_EQ(today["metadata"]["uid"], created["metadata"]["uid"]);
+  EXPECT_EQ(today["spec"]["selector"]["matchLabels"],
+            today["spec"]["template"]["metadata"]["labels"]);
+  Reply patched =
+      Patch(old + "/d", "application/strategic-merge-patch+json", R"({"spec":{"replicas":2}})");
+  EXPECT_EQ(patched.json()["spec"]["replicas"], 2);
+  for (const char* version : {"apps/v1beta1", "apps/v1beta2"}) {
+    Json list = Ask("GET", "/apis/" + std::string(version) + "/deployments").json();
+    EXPECT_EQ(list["apiVersion"], version);
+    ASSERT_EQ(list["items"].size(), 1u);
+    EXPECT_EQ(list["items"][0]["spec"]["replicas"], 2);
+  }
+  EXPECT_EQ(Ask("DELETE", old + "/d").status, 200);
+  EXPECT_EQ(Ask("GET", std::string(kDeployments) + "/d").status, 404);
+}
+
+TEST_F(ObjectsTest, TodaysVersionIsPreferred) {
+  Json groups = Ask("GET", "/apis").json()["groups"];
+  std::vector<std::string> names;
+  for (const Json& group : groups) {
+    names.push_back(group["name"]);
+    if (group["name"] != "apps") continue;
+    EXPECT_EQ(group["preferredVersion"]["groupVersion"], "apps/v1");
+  }
+  EXPECT_LT(std::ranges::find(names, "apps"), std::ranges::find(names, "extensions"));
+  for (const Json& resource : Ask("GET", "/apis/extensions/v1beta1").json()["resources"]) {
+    EXPECT_FALSE(resource.contains("shortNames")) << resource;
+    EXPECT_FALSE(resource.contains("categories")) << resource;
+  }
 }
 
 TEST_F(ObjectsTest, DryRunStoresNothing) {
