@@ -169,6 +169,41 @@ TEST_F(NodeTest, ATaintOfTheUserEvictsWhatDoesNotTolerateIt) {
   EXPECT_EQ(condition->reason(), "DeletionByTaintManager");
 }
 
+TEST_F(NodeTest, WhatToleratesATaintForAWhileHasThatWhile) {
+  Run(MakeNodeLifecycleController(client_, executor_));
+  CreateNode("n1");
+  auto create = [this](const std::string& name, int tolerated_seconds) {
+    Pod pod;
+    pod.mutable_metadata()->set_namespace_("ns");
+    pod.mutable_metadata()->set_name(name);
+    pod.mutable_spec()->set_node_name("n1");
+    auto* toleration = pod.mutable_spec()->add_tolerations();
+    toleration->set_key("example.com/drain");
+    toleration->set_operator_("Exists");
+    toleration->set_toleration_seconds(tolerated_seconds);
+    (void)client_.Create(pod).value();
+    Settle();
+  };
+  create("brief", 10);
+  create("long", 100);
+  Live(seconds(1000), {"n1"});
+  Update<Node>("", "n1", [](Node& node) {
+    auto* taint = node.mutable_spec()->add_taints();  // without its time, as kubectl adds it
+    taint->set_key("example.com/drain");
+    taint->set_effect("NoExecute");
+  });
+  EXPECT_FALSE(Evicted("brief"));
+  Live(seconds(20), {"n1"});
+  EXPECT_TRUE(Evicted("brief"));
+  // One that comes later has its time too.
+  create("late", 100);
+  Live(seconds(90), {"n1"});
+  EXPECT_TRUE(Evicted("long"));
+  EXPECT_FALSE(Evicted("late"));
+  Live(seconds(20), {"n1"});
+  EXPECT_TRUE(Evicted("late"));
+}
+
 TEST(NodeHealthTest, Disruption) {
   EXPECT_EQ(DisruptionOf(3, 0), Disruption::kNone);
   EXPECT_EQ(DisruptionOf(0, 0), Disruption::kNone);

@@ -60,7 +60,6 @@ class NodeLifecycleController : public Controller {
  protected:
   void OnReady() override {
     // Whatever was before, everybody has the whole grace from now on.
-    started_ = Now();
     for (const NodePtr& node : nodes_.All()) {
       heard_[node->metadata().name()] = strand_.clock().Now();
       queue_.Add(node->metadata().name());
@@ -84,6 +83,7 @@ class NodeLifecycleController : public Controller {
     const std::string& name = (now ? now : before)->metadata().name();
     if (!now) {
       heard_.erase(name);
+      tolerating_.erase(name);
       events_.Normal(*before, "RemovingNode",
                      "Node " + name + " event: Removing Node " + name + " from Controller");
       return;
@@ -171,27 +171,38 @@ class NodeLifecycleController : public Controller {
     return {};
   }
 
+  // A pod's time begins when it is first seen beside a taint that it tolerates for a while, not
+  // when the taint was added: users' taints do not say when that was, and the pod may have come
+  // later.
   Result<> EvictPods(const Node& node) {
+    const std::string& name = node.metadata().name();
     std::vector<const Taint*> evicting;
-    WallTime since = started_;
     for (const Taint& taint : node.spec().taints()) {
-      if (taint.effect() != "NoExecute") continue;
-      evicting.push_back(&taint);
-      if (taint.has_time_added()) since = std::max(since, ToWall(taint.time_added()));
+      if (taint.effect() == "NoExecute") evicting.push_back(&taint);
     }
-    if (evicting.empty()) return {};
-    for (const PodPtr& pod : pods_.ByIndex(pods_by_node_, node.metadata().name())) {
+    if (evicting.empty()) {
+      tolerating_.erase(name);
+      return {};
+    }
+    std::unordered_map<std::string, SteadyTime> before = std::move(tolerating_[name]);
+    auto& tolerating = tolerating_[name];
+    tolerating.clear();
+    const SteadyTime now = strand_.clock().Now();
+    Result<> result;
+    for (const PodPtr& pod : pods_.ByIndex(pods_by_node_, name)) {
       if (IsBeingDeleted(pod->metadata()) || IsPodTerminal(*pod)) continue;
       auto time = TolerationTime(*pod, evicting);
       if (!time) continue;
-      const auto left = since + *time - Now();
-      if (left.count() > 0) {
-        queue_.AddAfter(node.metadata().name(), left);
-      } else {
-        TRY(Evict(*pod));
+      auto known = before.find(pod->metadata().uid());
+      const SteadyTime since = known == before.end() ? now : known->second;
+      tolerating[pod->metadata().uid()] = since;
+      if (since + *time > now) {
+        queue_.AddAfter(name, since + *time - now);
+      } else if (auto evicted = Evict(*pod); !evicted.ok()) {
+        result = evicted;
       }
     }
-    return {};
+    return result;
   }
 
   Result<> Evict(const Pod& pod) {
@@ -218,9 +229,11 @@ class NodeLifecycleController : public Controller {
   Informer<Lease> leases_;
   Informer<Pod> pods_;
   int pods_by_node_ = 0;
-  WallTime started_;
   std::unordered_map<std::string, SteadyTime> heard_;  // by node: its last sign of life
-  std::optional<SteadyTime> evicted_;                  // when a node was last tainted NoExecute
+  // By node and pod's uid: since when it is seen beside NoExecute taints that it does not tolerate
+  // for ever.
+  std::unordered_map<std::string, std::unordered_map<std::string, SteadyTime>> tolerating_;
+  std::optional<SteadyTime> evicted_;  // when a node was last tainted NoExecute
 };
 
 }  // namespace
