@@ -36,7 +36,7 @@ def cluster():
 @pytest.fixture(scope="session")
 def cluster3():
     """Three nodes, and with them the overlay."""
-    yield from running_cluster(os.environ.get("SKIFF_CLUSTER", "scen")[:5] + "n", 3, "overlay: {mode: vxlan}\n")
+    yield from running_cluster(os.environ.get("SKIFF_CLUSTER", "scen")[:5] + "t", 3, "overlay: {mode: vxlan}\n")
 
 
 def warm_up(cluster):
@@ -145,13 +145,24 @@ def kube_new(cluster, namespace):
     return Kube(cluster, KUBECTL_VERSIONS[-1], namespace)
 
 
-@pytest.fixture(params=["1.20-on-1", "1.32-on-1", "1.36-on-3"])
-def kube_anywhere(request):
-    """Old kubectls on one node, the newest on three; the cluster is kube_anywhere.cluster."""
+def kube_on(request):
+    """The kubectl and the cluster that the parameter names; the cluster is in the result."""
     version, nodes = request.param.split("-on-")
     suffix = "" if nodes == "1" else "3"
     cluster = request.getfixturevalue("cluster" + suffix)
     return Kube(cluster, version, request.getfixturevalue("namespace" + suffix))
+
+
+@pytest.fixture(params=["1.20-on-1", "1.32-on-1", "1.36-on-3"])
+def kube_anywhere(request):
+    """Every kubectl, the newest on three nodes."""
+    return kube_on(request)
+
+
+@pytest.fixture(params=["1.20-on-1", "1.36-on-3"])
+def kube_sizes(request):
+    """One node and three, for what takes its time; the oldest kubectl and the newest."""
+    return kube_on(request)
 
 
 @pytest.fixture

@@ -1,10 +1,20 @@
-"""Scenario 1: a deployment, its three levels of objects, scaling, and nothing left after delete."""
+"""Scenario 1: a deployment, its three levels of objects, scaling, and nothing left after delete; on one node and three."""
 
 import json
 
 
-def test_create_scale_delete(kube, cluster):
-    image = f"{cluster.registry}/nginx:test"
+def test_create_scale_delete(kube):
+    create_scale_delete(kube)
+
+
+def test_create_scale_delete_on_three_nodes(kube3):
+    """A pod on each node; every node reaches every pod."""
+    pods = create_scale_delete(kube3)
+    assert {pod["spec"]["nodeName"] for pod in pods} == {node.name for node in kube3.cluster.nodes}
+
+
+def create_scale_delete(kube):
+    image = f"{kube.cluster.registry}/nginx:test"
     kube("create", "deployment", "web", f"--image={image}")
     kube("rollout", "status", "deployment/web", "--timeout=60s")
     listed = kube.out("get", "deployment,rs,pods", "-o", "name").splitlines()
@@ -15,9 +25,9 @@ def test_create_scale_delete(kube, cluster):
     pods = json.loads(kube.out("get", "pods", "-l", "app=web", "-o", "json"))["items"]
     addresses = {pod["status"]["podIP"] for pod in pods}
     assert len(pods) == 3 and len(addresses) == 3
-    node = cluster.nodes[0]
-    for address in addresses:
-        assert "nginx" in node.run("curl", "-sS", "--max-time", "5", f"http://{address}/").stdout
+    for node in kube.cluster.nodes:
+        for address in addresses:
+            assert "nginx" in node.run("curl", "-sS", "--max-time", "5", f"http://{address}/").stdout
 
     table = kube.out("get", "deployment", "web").splitlines()
     assert table[0].split() == ["NAME", "READY", "UP-TO-DATE", "AVAILABLE", "AGE"]
@@ -26,6 +36,7 @@ def test_create_scale_delete(kube, cluster):
     kube("delete", "deployment", "web")
     kube.wait_gone("pod", "-l", "app=web")
     assert kube.out("get", "deployment,rs,pods", "-o", "name") == ""
+    return pods
 
 
 def test_kubectl_run(kube, cluster):
