@@ -34,7 +34,6 @@ constexpr nanoseconds kShortestBatch = milliseconds(3);
 constexpr nanoseconds kLongestBatch = seconds(1);
 constexpr nanoseconds kFirstRetry = milliseconds(500);
 constexpr nanoseconds kLongestRetry = seconds(30);
-constexpr nanoseconds kFlushCheck = seconds(30);
 constexpr nanoseconds kFullSync = std::chrono::hours(1);
 
 // Chains that always have rules: where these are missing or empty, somebody removed them. Unlike
@@ -450,7 +449,7 @@ void ServiceProxy::Impl::CheckForFlush() {
 }
 
 void ServiceProxy::Impl::WatchOver() {
-  PostAfter(kFlushCheck, [](Impl& impl) {
+  PostAfter(config_.flush_check, [](Impl& impl) {
     impl.CheckForFlush();
     impl.WatchOver();
   });

@@ -11,6 +11,7 @@
 // away.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -47,6 +48,8 @@ struct Config {
   // Whether health check node ports are answered, and at which addresses (as HealthPorts::Deps).
   bool health_ports = true;
   std::string health_address = {};
+  // How often it is looked whether somebody removed the rules.
+  std::chrono::nanoseconds flush_check = std::chrono::seconds(30);
   // Where /proc/sys is; for tests.
   std::string sysctl_root = "/proc/sys";
 };

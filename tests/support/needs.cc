@@ -1,6 +1,8 @@
 #include "tests/support/needs.h"
 
+#include <netinet/in.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,6 +17,7 @@
 #include "base/net/iptables.h"
 #include "base/net/nft.h"
 #include "base/os/files.h"
+#include "base/os/unique_fd.h"
 #include "base/result.h"
 
 namespace skiff::test {
@@ -28,6 +31,7 @@ std::string NameOf(Need need) {
     case Need::kBrNetfilter: return "br_netfilter";
     case Need::kIpv6: return "IPv6";
     case Need::kConntrack: return "conntrack";
+    case Need::kSctp: return "SCTP";
     case Need::kOverlayfs: return "overlayfs";
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
@@ -73,6 +77,11 @@ std::string ProbeConntrack() {
   return flows.ok() ? "" : flows.error().message();
 }
 
+std::string ProbeSctp() {
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_SCTP));
+  return fd.valid() ? "" : ErrnoText(errno);
+}
+
 std::string FileSystem(std::string_view name) {
   auto known = ReadFile("/proc/filesystems");
   if (known.ok() && known->find("\t" + std::string(name) + "\n") != std::string::npos) return "";
@@ -107,6 +116,7 @@ std::string Probe(Need need) {
       return PathExists("/proc/sys/net/bridge/bridge-nf-call-iptables") ? "" : "module not loaded";
     case Need::kIpv6: return PathExists("/proc/sys/net/ipv6") ? "" : "disabled in the kernel";
     case Need::kConntrack: return InFreshNetns(ProbeConntrack);
+    case Need::kSctp: return ProbeSctp();
     case Need::kOverlayfs: return FileSystem("overlay");
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();

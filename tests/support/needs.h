@@ -18,6 +18,7 @@ enum class Need {
   kBrNetfilter,  // bridges can hand frames to iptables
   kIpv6,         // the kernel has IPv6
   kConntrack,    // connection tracking over netlink
+  kSctp,         // the kernel has SCTP
   kOverlayfs,
   kCgroupV2,  // a cgroup2 file system with controllers in it
   kCgroupV1,  // cgroup v1 hierarchies for memory, cpu and pids

@@ -50,8 +50,9 @@ std::string HostOf(const sockaddr_storage& storage) {
 }
 
 UniqueFd MakeSocket(Transport transport, const net::IpAddress& address, int flags) {
-  int type = transport == Transport::kTcp ? SOCK_STREAM : SOCK_DGRAM;
-  UniqueFd fd(socket(address.is_v4() ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | flags, 0));
+  int type = transport == Transport::kUdp ? SOCK_DGRAM : SOCK_STREAM;
+  int protocol = transport == Transport::kSctp ? IPPROTO_SCTP : 0;
+  UniqueFd fd(socket(address.is_v4() ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | flags, protocol));
   CHECK(fd.valid());
   int on = 1;
   CHECK(setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0);
@@ -86,7 +87,7 @@ EchoServer::EchoServer(const net::Netns& netns, Transport transport, const net::
     socket_ = MakeSocket(transport, address, 0);
     SocketAddress local = Make(address, port);
     CHECK(bind(socket_.get(), local.get(), local.size) == 0);
-    if (transport == Transport::kTcp) CHECK(listen(socket_.get(), 64) == 0);
+    if (transport != Transport::kUdp) CHECK(listen(socket_.get(), 64) == 0);
   });
   thread_ = std::thread([this, transport, name = std::move(name)] { Serve(transport, name); });
 }

@@ -1,5 +1,6 @@
-// Small TCP and UDP peers for tests of the network: servers that answer with their name and clients
-// that ask. All block with short timeouts; the calls act in the calling thread's network namespace.
+// Small TCP, UDP and SCTP peers for tests of the network: servers that answer with their name and
+// clients that ask. All block with short timeouts; the calls act in the calling thread's network
+// namespace.
 #pragma once
 
 #include <atomic>
@@ -14,7 +15,7 @@
 
 namespace skiff::test {
 
-enum class Transport { kTcp, kUdp };
+enum class Transport { kTcp, kUdp, kSctp };
 
 // Answers every connection or datagram with "NAME PEER-ADDRESS", from inside a namespace, until it
 // is destroyed.
