@@ -38,6 +38,7 @@ class Cluster:
         self.index = state.get("index")
         self.node_count = state.get("nodes", 0)
         self.agent_settings = ""
+        self.control_plane_settings = ""
 
     # ---- addresses and parts ----
 
@@ -74,9 +75,10 @@ class Cluster:
 
     # ---- life ----
 
-    def up(self, nodes=1, agent_settings=""):
-        """agent_settings: YAML added to each node's agent.yaml."""
+    def up(self, nodes=1, agent_settings="", control_plane_settings=""):
+        """The settings: YAML added to each node's agent.yaml, and to control-plane.yaml."""
         self.agent_settings = agent_settings
+        self.control_plane_settings = control_plane_settings
         self._claim_network(nodes)
         self.control_plane.power_on()
         self.start_registry()
@@ -115,7 +117,7 @@ http: {{addr: ":{REGISTRY_PORT}"}}
         machine = self.control_plane
         config = machine.root / "etc" / "control-plane.yaml"
         if not config.exists():
-            config.write_text(f"advertiseAddress: {machine.address}\n")
+            config.write_text(f"advertiseAddress: {machine.address}\n{self.control_plane_settings}")
         pid = self._start_daemon(machine, "skiff-control-plane", "--config", "/etc/skiff/control-plane.yaml")
         wait_for(f"the API server to be ready ({machine.root}/skiff-control-plane.log)", self._api_ready, 60)
         return pid
