@@ -214,7 +214,6 @@ Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& d
   }
   request.fds = {{control.theirs.get(), kShimControlFd},
                  {listener.get(), kShimListenFd},
-                 {programs.init.get(), kShimInitFd},
                  {programs.pause.get(), kShimPauseFd}};
   request.working_directory = "/";
   request.new_session = true;

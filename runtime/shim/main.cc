@@ -22,7 +22,7 @@ Result<> Run() {
   // The last to go when memory is short. Not every machine allows it.
   (void)skiff::WriteControlFile("/proc/self/oom_score_adj", "-998");
   for (int fd : {skiff::runtime::kShimControlFd, skiff::runtime::kShimListenFd,
-                 skiff::runtime::kShimInitFd, skiff::runtime::kShimPauseFd}) {
+                 skiff::runtime::kShimPauseFd}) {
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return skiff::Error::Sys(errno, "descriptor");
   }
   skiff::runtime::EventLoop loop = TRY(skiff::runtime::EventLoop::Open());

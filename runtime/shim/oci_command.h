@@ -46,7 +46,6 @@ class OciCommand : public LaunchedProcess::Owner {
     bool ok() const { return !launch && !error; }
   };
   struct Request {
-    int init_program = -1;
     InitFds fds;         // the spec, pause, and the streams of the container to be
     std::string name;    // "create", for messages
     std::string bundle;  // where the log is
@@ -56,7 +55,7 @@ class OciCommand : public LaunchedProcess::Owner {
   OciCommand(EventLoop& loop, Request request, std::function<void(const Outcome&)> done)
       : request_(std::move(request)), done_(std::move(done)), process_(loop, *this) {}
 
-  Result<> Start() { return process_.Start(request_.init_program, request_.fds, {}); }
+  Result<> Start() { return process_.Start(request_.fds, {}); }
   LaunchedProcess& process() { return process_; }
   const LaunchedProcess& process() const { return process_; }
 

@@ -8,10 +8,7 @@
 namespace skiff::runtime {
 
 Result<> PodContainer::StartOci(InitFds fds) {
-  OciCommand::Request request{.init_program = shim_.init_program(),
-                              .fds = fds,
-                              .name = "create",
-                              .bundle = request_.bundle};
+  OciCommand::Request request{.fds = fds, .name = "create", .bundle = request_.bundle};
   if (request_.terminal) {
     console_ = TRY(ConsoleSocket::Listen(request_.bundle));
     request.console_socket = console_->path();
@@ -68,10 +65,7 @@ Result<> PodContainer::RunOci(uint32_t request, int spec) {
   TRY(process_.Go());
   command_ = std::make_unique<OciCommand>(
       shim_.loop(),
-      OciCommand::Request{.init_program = shim_.init_program(),
-                          .fds = {.spec = spec},
-                          .name = "start",
-                          .bundle = request_.bundle},
+      OciCommand::Request{.fds = {.spec = spec}, .name = "start", .bundle = request_.bundle},
       [this](const OciCommand::Outcome& outcome) { OnOciStarted(outcome); });
   start_request_ = request;
   start_began_ = Clock::Real().WallNow();

@@ -43,7 +43,7 @@ PauseProcess::PauseProcess(Shim& shim, StartPause request, uint32_t number)
 
 Result<> PauseProcess::Start(int spec) {
   return process_.Start(
-      shim_.init_program(), {.spec = spec, .pause_program = shim_.pause_program()},
+      {.spec = spec, .pause_program = shim_.pause_program()},
       {.new_pid_namespace = request_.new_pid_namespace, .cgroup = request_.cgroup});
 }
 
@@ -94,9 +94,7 @@ Result<> PodContainer::Start(int spec, int namespaces, const Birthplace& birthpl
 Result<> PodContainer::StartProcess(int spec, int namespaces, const Birthplace& birthplace) {
   InitFds fds{.spec = spec, .namespaces = namespaces};
   const bool oci = !request_.bundle.empty();
-  const auto start = [&] {
-    return oci ? StartOci(fds) : process_.Start(shim_.init_program(), fds, birthplace);
-  };
+  const auto start = [&] { return oci ? StartOci(fds) : process_.Start(fds, birthplace); };
   if (request_.terminal) return start();
   Pipe out = TRY(MakePipe());
   Pipe err = TRY(MakePipe());
@@ -257,8 +255,7 @@ Result<> ContainerExec::Start(Message& message, PodContainer& container) {
     fds.err = message.fds[3].get();
   }
   return process_.Start(
-      shim_.init_program(), fds,
-      {.pid_namespace_of = container.process().pidfd(), .cgroup = request_.cgroup});
+      fds, {.pid_namespace_of = container.process().pidfd(), .cgroup = request_.cgroup});
 }
 
 void ContainerExec::OnReady(const LaunchReady&, UniqueFd terminal) {

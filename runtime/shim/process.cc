@@ -14,11 +14,11 @@ namespace skiff::runtime {
 
 LaunchedProcess::~LaunchedProcess() { CloseSocket(); }
 
-Result<> LaunchedProcess::Start(int init_program, InitFds fds, const Birthplace& birthplace) {
+Result<> LaunchedProcess::Start(InitFds fds, const Birthplace& birthplace) {
   SocketPair pair = TRY(MakeSocketPair());
   if (::fcntl(pair.ours.get(), F_SETFL, O_NONBLOCK) != 0) return Error::Sys(errno, "fcntl");
   fds.socket = pair.theirs.get();
-  StartedProcess started = TRY(StartInit(init_program, fds, birthplace));
+  StartedProcess started = TRY(StartInit(fds, birthplace));
   pid_ = started.pid;
   pidfd_ = std::move(started.pidfd);
   socket_ = std::move(pair.ours);

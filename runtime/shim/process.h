@@ -39,7 +39,7 @@ class LaunchedProcess : public Watcher {
   ~LaunchedProcess() override;
 
   // fds.socket is filled in here.
-  Result<> Start(int init_program, InitFds fds, const Birthplace& birthplace);
+  Result<> Start(InitFds fds, const Birthplace& birthplace);
   // A process that somebody else made and that waits for its start: a child of the shim that is
   // not reaped yet. Who starts it says Go before, and Started behind.
   Result<> Adopt(pid_t pid);

@@ -37,7 +37,6 @@ class Shim {
   void SendError(uint32_t request, const Error& error);
   void SendLaunchFailure(uint32_t request, const LaunchFailure& failure);
   EventLoop& loop() { return loop_; }
-  int init_program() const { return init_program_.get(); }
   int pause_program() const { return pause_program_.get(); }
 
   // A container, exec or pause is over and wants to be destroyed.
@@ -85,7 +84,6 @@ class Shim {
   EventLoop& loop_;
   UniqueFd control_{kShimControlFd};
   UniqueFd listener_{kShimListenFd};
-  UniqueFd init_program_{kShimInitFd};
   UniqueFd pause_program_{kShimPauseFd};
   UniqueFd signals_;
   Port<&Shim::OnSignal> signal_port_{*this};

@@ -1,7 +1,6 @@
 #include "runtime/shim/start_init.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,44 +12,42 @@
 
 #include "base/failpoint.h"
 #include "base/os/files.h"
+#include "runtime/init/init.h"
 #include "runtime/launch/launch_spec.h"
 
 namespace skiff::runtime {
 namespace {
 
 constexpr int kAboveTargets = 32;
+constexpr const char* kInitName = "skiff-init";
 
-[[noreturn]] void BecomeInit(int init_program, const InitFds& fds) {
+[[noreturn]] void BecomeInit(const InitFds& fds) {
   // What the shim set for itself is not the container's.
   ::signal(SIGPIPE, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 
-  int sources[] = {fds.in,     fds.out,        fds.err,           fds.spec,
-                   fds.socket, fds.namespaces, fds.pause_program, init_program};
+  int sources[] = {fds.in,     fds.out,        fds.err,          fds.spec,
+                   fds.socket, fds.namespaces, fds.pause_program};
   int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int& fd : sources) {
     fd = ::fcntl(fd >= 0 ? fd : null, F_DUPFD_CLOEXEC, kAboveTargets);
     if (fd < 0) ::_exit(126);
   }
-  constexpr int kTargets = 7;
+  constexpr int kTargets = std::size(sources);
   for (int target = 0; target < kTargets; ++target) {
     if (::dup2(sources[target], target) < 0) ::_exit(126);
   }
-  ::syscall(SYS_close_range, kTargets, ~0U, CLOSE_RANGE_CLOEXEC);
-  char name[] = "skiff-init";
-  char* argv[] = {name, nullptr};
-  char* none_set[] = {nullptr};
-  char** environment = failpoint::Armed() ? environ : none_set;
-  ::execveat(sources[kTargets], "", argv, environment, AT_EMPTY_PATH);
-  ::_exit(127);
+  // The shim's own, whatever they are: the other ends of pipes among them.
+  if (::syscall(SYS_close_range, kTargets, ~0U, 0) != 0) ::_exit(126);
+  program_invocation_short_name = const_cast<char*>(kInitName);  // what failpoints know it by
+  ::_exit(RunInit());
 }
 
 }  // namespace
 
-Result<StartedProcess> StartInit(int init_program, const InitFds& fds,
-                                 const Birthplace& birthplace) {
+Result<StartedProcess> StartInit(const InitFds& fds, const Birthplace& birthplace) {
   TRY(failpoint::Reach("clone init", birthplace.cgroup));
   UniqueFd cgroup;
   // Into the cgroup by birth: to move there afterwards stops every fork of the machine for the
@@ -76,7 +73,7 @@ Result<StartedProcess> StartInit(int init_program, const InitFds& fds,
   arguments.exit_signal = SIGCHLD;
   long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
   int clone_errno = errno;
-  if (pid == 0) BecomeInit(init_program, fds);
+  if (pid == 0) BecomeInit(fds);
   // All later children would be born in the wrong place.
   if (own) CHECK(::setns(own.get(), CLONE_NEWPID) == 0);
   if (pid < 0) return Error::Sys(clone_errno, "clone3", birthplace.cgroup);

@@ -1,4 +1,4 @@
-// Starting skiff-init in the pid namespace that it is to live in.
+// A process that goes on as skiff-init (init/init.h), in the pid namespace that it is to live in.
 #pragma once
 
 #include <sys/types.h>
@@ -33,8 +33,7 @@ struct StartedProcess {
   UniqueFd pidfd;
 };
 
-// Forks (this process has one thread) and executes the program init_program is open on.
-Result<StartedProcess> StartInit(int init_program, const InitFds& fds,
-                                 const Birthplace& birthplace);
+// Forks; this process has one thread.
+Result<StartedProcess> StartInit(const InitFds& fds, const Birthplace& birthplace);
 
 }  // namespace skiff::runtime

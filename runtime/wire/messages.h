@@ -18,8 +18,7 @@ constexpr uint32_t kShimProtocol = 1;
 // Descriptors that skiff-shim is started with.
 constexpr int kShimControlFd = 3;  // connected to the daemon that starts it
 constexpr int kShimListenFd = 4;   // where later daemons connect
-constexpr int kShimInitFd = 5;     // the program skiff-init
-constexpr int kShimPauseFd = 6;    // the program skiff-pause
+constexpr int kShimPauseFd = 5;    // the program skiff-pause
 
 enum ShimMessage : uint16_t {
   // Requests             body                    fds             reply
