@@ -36,6 +36,8 @@ class PidRef {
  public:
   // The live process with this pid. NotFound when there is none.
   static Result<PidRef> Open(pid_t pid);
+  // That process, of which the caller holds a pidfd.
+  static PidRef Adopt(pid_t pid, UniqueFd pidfd) { return PidRef(pid, std::move(pidfd)); }
   // The process of a record. NotFound when it is gone, also when the pid is now another's.
   static Result<PidRef> OpenIdentity(const ProcessIdentity& identity);
 
@@ -52,7 +54,6 @@ class PidRef {
   Result<ExitStatus> Reap() const;
 
  private:
-  friend class Spawner;
   PidRef(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
   pid_t pid_;
   UniqueFd pidfd_;

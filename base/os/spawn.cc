@@ -165,12 +165,6 @@ Result<bool> Converse(UniqueFd in, std::string_view input, UniqueFd out, UniqueF
 
 }  // namespace
 
-// Makes the PidRef of a child from the pidfd that clone gave.
-class Spawner {
- public:
-  static PidRef Adopt(pid_t pid, int pidfd) { return PidRef(pid, UniqueFd(pidfd)); }
-};
-
 Result<PidRef> Spawn(const SpawnRequest& request) {
   TRY(failpoint::Reach("spawn", request.path));
   std::vector<char*> argv = Pointers(request.argv);
@@ -203,7 +197,7 @@ Result<PidRef> Spawn(const SpawnRequest& request) {
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Error::Sys(clone_errno, "clone", request.path);
 
-  PidRef child = Spawner::Adopt(pid, pidfd);
+  PidRef child = PidRef::Adopt(pid, UniqueFd(pidfd));
   if (plan.failure_errno != 0) {
     (void)child.Reap();  // the failure is reported below
     return Error::Sys(plan.failure_errno, "exec", request.path);

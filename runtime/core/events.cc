@@ -118,10 +118,6 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
     }
     // One that lives and has only lost the connection is of no use to anybody any more.
     if (process) (void)process->Signal(SIGKILL);
-    // A child of ours leaves its status; an adopted one does not.
-    if (process && process->WaitEnd(std::chrono::milliseconds(1000)).value_or(false)) {
-      (void)process->Reap();
-    }
   }
   {
     std::lock_guard lock(mutex_);

@@ -35,6 +35,8 @@ Result<> RuntimeImpl::Start() {
   TRY(LockStateDirectory());
   boot_id_ = TRY(ReadBootId());
   programs_ = TRY(ShimPrograms::Load(config_.binary_dir).With("runtime programs"));
+  nursery_ = std::make_unique<ShimNursery>(programs_);
+  TRY(nursery_->Prepare());
   handlers_ = TRY(OciHandlers::Open(config_.oci_handlers, paths_.root()));
   cgroups_ = TRY(Cgroups::Open());
   links_ = TRY(ShimLinks::Open());

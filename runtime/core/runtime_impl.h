@@ -170,6 +170,7 @@ class RuntimeImpl final : public Runtime {
   std::string boot_id_;
   UniqueFd lock_;
   ShimPrograms programs_;
+  std::unique_ptr<ShimNursery> nursery_;
   std::unique_ptr<OciHandlers> handlers_;
   bool overlay_single_layers_ = false;
   std::unique_ptr<Cgroups> cgroups_;

@@ -149,7 +149,7 @@ Result<> RuntimeImpl::StartSandbox(const std::string& id) {
 }
 
 Result<> RuntimeImpl::StartShim(const SandboxPtr& sandbox) {
-  SpawnedShim shim = TRY(SpawnShim(programs_, paths_.Sandbox(sandbox->record.spec.id)));
+  SpawnedShim shim = TRY(nursery_->Start(paths_.Sandbox(sandbox->record.spec.id)));
   std::shared_ptr<ShimLink> link = MakeLink(sandbox, std::move(shim.control));
   {
     std::lock_guard lock(mutex_);
@@ -198,14 +198,10 @@ Result<> RuntimeImpl::EndShim(const SandboxPtr& sandbox) {
     link = sandbox->link;
     process = sandbox->shim;
   }
-  // Where it is an earlier daemon's child, or OnShimClosed has seen its end, nothing is left to
-  // reap.
-  auto reap = [&] {
-    if (process && process->WaitEnd(kExitPatience).value_or(false)) (void)process->Reap();
-  };
   if (!link || link->closed()) {
-    if (process) (void)process->Signal(SIGKILL);  // it may only have lost the connection
-    reap();
+    if (!process) return {};
+    (void)process->Signal(SIGKILL);  // it may only have lost the connection
+    (void)process->WaitEnd(kExitPatience);
     return {};
   }
   for (const std::string& id : ContainersOf(sandbox->record.spec.id)) {
@@ -218,7 +214,6 @@ Result<> RuntimeImpl::EndShim(const SandboxPtr& sandbox) {
     (void)process->Signal(SIGKILL);  // it may have ended meanwhile
     (void)process->WaitEnd(kShutdownPatience);
   }
-  reap();
   return {};
 }
 

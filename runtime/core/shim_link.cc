@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -22,6 +24,8 @@ namespace skiff::runtime {
 namespace {
 
 constexpr size_t kProgramLimitBytes = 64 << 20;
+// For the seed's answer, a fork.
+constexpr std::chrono::seconds kSeedPatience{10};
 
 Error FailureError(const Message& message) {
   Result<ShimFailure> failure = Decode<ShimFailure>(message.body);
@@ -192,7 +196,58 @@ Result<ShimPrograms> ShimPrograms::Load(const std::string& directory) {
   return programs;
 }
 
-Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& directory) {
+ShimNursery::~ShimNursery() {
+  std::lock_guard lock(mutex_);
+  EndSeed();
+}
+
+Result<> ShimNursery::Prepare() {
+  std::lock_guard lock(mutex_);
+  return seed_ ? Result<>() : StartSeed();
+}
+
+Result<> ShimNursery::StartSeed() {
+  SocketPair control = TRY(MakeSocketPair());
+  const timeval patience{.tv_sec = kSeedPatience.count(), .tv_usec = 0};
+  if (::setsockopt(control.ours.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0) {
+    return Error::Sys(errno, "setsockopt");
+  }
+  UniqueFd null = TRY(OpenFile("/dev/null", O_RDWR));
+  SpawnRequest request;
+  // By the daemon's own descriptor table: the child has closed its copy when it executes.
+  request.path =
+      "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(programs_.shim.get());
+  request.argv = {"skiff-shim"};
+  if (const char* plan = std::getenv(failpoint::kVariable); plan != nullptr && failpoint::Armed()) {
+    request.env = {std::string(failpoint::kVariable) + "=" + plan};
+  }
+  request.fds = {{control.theirs.get(), kShimControlFd},
+                 {null.get(), kShimListenFd},
+                 {programs_.pause.get(), kShimPauseFd}};
+  request.working_directory = "/";
+  request.new_session = true;
+  process_ = TRY(Spawn(request).With("skiff-shim"));
+  seed_ = std::move(control.ours);
+  return {};
+}
+
+void ShimNursery::EndSeed() {
+  seed_.Reset();
+  if (!process_) return;
+  (void)process_->Signal(SIGKILL);  // it may have ended
+  (void)process_->Reap();           // how does not matter
+  process_.reset();
+}
+
+Result<Message> ShimNursery::AskSeed(const std::vector<int>& fds) {
+  if (!seed_) TRY(StartSeed());
+  TRY(SendMessage(seed_.get(), kMakeShim, 1, Encode(ContainerRef{}), fds));
+  std::optional<Message> reply = TRY(ReceiveMessage(seed_.get()));
+  if (!reply) return Error(Code::kUnavailable, "skiff-shim ended");
+  return std::move(*reply);
+}
+
+Result<SpawnedShim> ShimNursery::Start(const std::string& directory) {
   TRY(failpoint::Reach("listen", directory));
   UniqueFd folder = TRY(OpenFile(directory, O_PATH | O_DIRECTORY));
   UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
@@ -203,22 +258,24 @@ Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& d
       ::listen(listener.get(), 4) != 0) {
     return Error::Sys(errno, "listen", directory);
   }
-  SocketPair control = TRY(MakeSocketPair());
-  SpawnRequest request;
-  // By the daemon's own descriptor table: the child has closed its copy when it executes.
-  request.path =
-      "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(programs.shim.get());
-  request.argv = {"skiff-shim"};
-  if (const char* plan = std::getenv(failpoint::kVariable); plan != nullptr && failpoint::Armed()) {
-    request.env = {std::string(failpoint::kVariable) + "=" + plan};
+  std::lock_guard lock(mutex_);
+  for (bool again = false;; again = true) {
+    // A pair for each attempt: a shim that nobody heard of ends with its own.
+    SocketPair control = TRY(MakeSocketPair());
+    Result<Message> reply = AskSeed({control.theirs.get(), listener.get()});
+    if (!reply.ok()) {
+      EndSeed();  // somebody killed it, perhaps
+      if (again) return std::move(reply).error().With("start a supervisor");
+      continue;
+    }
+    if (reply->type == kShimError) return FailureError(*reply).With("start a supervisor");
+    if (reply->type != kStarted || reply->fds.size() != 1) {
+      return Error(Code::kInternal, "start a supervisor: unexpected reply");
+    }
+    const Started started = TRY(Decode<Started>(reply->body));
+    return SpawnedShim{PidRef::Adopt(started.pid, std::move(reply->fds[0])),
+                       std::move(control.ours)};
   }
-  request.fds = {{control.theirs.get(), kShimControlFd},
-                 {listener.get(), kShimListenFd},
-                 {programs.pause.get(), kShimPauseFd}};
-  request.working_directory = "/";
-  request.new_session = true;
-  PidRef process = TRY(Spawn(request).With("skiff-shim"));
-  return SpawnedShim{std::move(process), std::move(control.ours)};
 }
 
 Result<UniqueFd> ConnectToShim(const std::string& directory) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -101,11 +102,35 @@ struct ShimPrograms {
 };
 
 struct SpawnedShim {
-  PidRef process;
+  PidRef process;  // not a child of this process: it can be waited for, and needs no reaping
   UniqueFd control;
 };
-// Starts a shim that listens at directory/shim.sock.
-Result<SpawnedShim> SpawnShim(const ShimPrograms& programs, const std::string& directory);
+
+// Makes shims by way of the seed (shim/seed.h), which it starts, and starts again where it was
+// lost. Thread-safe.
+class ShimNursery {
+ public:
+  // programs outlives it.
+  explicit ShimNursery(const ShimPrograms& programs) : programs_(programs) {}
+  ~ShimNursery();
+
+  // Starts the seed unless it is there: so that the first pod need not wait for it.
+  Result<> Prepare();
+  // Starts a shim that listens at directory/shim.sock.
+  Result<SpawnedShim> Start(const std::string& directory);
+
+ private:
+  // With the mutex held.
+  Result<> StartSeed();
+  void EndSeed();
+  Result<Message> AskSeed(const std::vector<int>& fds);
+
+  const ShimPrograms& programs_;
+  std::mutex mutex_;
+  UniqueFd seed_;  // its control socket
+  std::optional<PidRef> process_;
+};
+
 // Connects to a shim that runs. NotFound or Unavailable when there is none.
 Result<UniqueFd> ConnectToShim(const std::string& directory);
 

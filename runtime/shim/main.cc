@@ -1,5 +1,5 @@
-// skiff-shim: the supervisor of one pod (shim.h). Started by the daemon with the descriptors of
-// wire/messages.h; takes no arguments.
+// skiff-shim: the supervisor of one pod (shim.h), or the seed that those are copies of (seed.h).
+// The daemon starts the seed; takes no arguments.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/os/files.h"
+#include "runtime/shim/seed.h"
 #include "runtime/shim/shim.h"
 
 namespace {
@@ -15,9 +16,7 @@ namespace {
 using skiff::Result;
 
 Result<> Run() {
-  ::prctl(PR_SET_NAME, "skiff-shim");
   ::prctl(PR_SET_DUMPABLE, 0);
-  if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return skiff::Error::Sys(errno, "subreaper");
   ::signal(SIGPIPE, SIG_IGN);
   // The last to go when memory is short. Not every machine allows it.
   (void)skiff::WriteControlFile("/proc/self/oom_score_adj", "-998");
@@ -25,6 +24,9 @@ Result<> Run() {
                  skiff::runtime::kShimPauseFd}) {
     if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return skiff::Error::Sys(errno, "descriptor");
   }
+  if (!TRY(skiff::runtime::GrowShims())) return {};
+  ::prctl(PR_SET_NAME, "skiff-shim");
+  if (::prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return skiff::Error::Sys(errno, "subreaper");
   skiff::runtime::EventLoop loop = TRY(skiff::runtime::EventLoop::Open());
   auto shim = TRY(skiff::runtime::Shim::Open(loop));
   loop.Run();

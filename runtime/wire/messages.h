@@ -15,7 +15,8 @@ namespace skiff::runtime {
 
 constexpr uint32_t kShimProtocol = 1;
 
-// Descriptors that skiff-shim is started with.
+// Descriptors of a shim. The seed (shim/seed.h) has the first and the last; what it is asked for
+// comes with the other two.
 constexpr int kShimControlFd = 3;  // connected to the daemon that starts it
 constexpr int kShimListenFd = 4;   // where later daemons connect
 constexpr int kShimPauseFd = 5;    // the program skiff-pause
@@ -33,6 +34,8 @@ enum ShimMessage : uint16_t {
   kReopenLog = 9,         // ContainerRef             -               kDone
   kForgetContainer = 10,  // ContainerRef             -               kDone; an exited container
   kShutdown = 11,         // ContainerRef ("")        -               kDone; kills all, then exits
+  // Of the seed
+  kMakeShim = 12,  // ContainerRef ("")        control, listener   kStarted with a pidfd
 
   // Replies
   kDone = 32,

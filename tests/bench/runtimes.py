@@ -130,7 +130,7 @@ class Skiff(Runtime):
         wait_for(self.name, lambda: b"ready" in (self.folder / "log").read_bytes())
 
     def is_supervisor(self, pid):
-        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("skiff-shim", "skiff-pause")
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() in ("skiff-seed", "skiff-shim", "skiff-pause")
 
 
 class Containerd(Runtime):

@@ -21,7 +21,7 @@ namespace skiff::test {
 struct LeakScope {
   std::vector<std::string> cgroups;
   std::vector<std::string> directories;
-  // By name: a daemon that is killed and started again is nobody's leak.
+  // By name: a daemon that is killed and started again is nobody's leak, nor are its own.
   std::set<std::string> ignored_processes;
   // This process's own, which only tests without a daemon of their own care for.
   bool descriptors = true;

@@ -162,7 +162,8 @@ LeakScope NodeScope(const NodeUnderTest& node) {
   for (const char* part : {"/cri", "/runtime", "/netns", "/network", "/images"}) {
     scope.directories.push_back(node.root() + part);
   }
-  scope.ignored_processes = {std::string(NodeUnderTest::kProgram).substr(0, 15)};  // proc(5): comm
+  scope.ignored_processes = {std::string(NodeUnderTest::kProgram).substr(0, 15),  // proc(5): comm
+                             "skiff-seed"};
   scope.descriptors = false;
   return scope;
 }

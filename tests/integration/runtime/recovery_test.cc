@@ -14,11 +14,14 @@
 namespace skiff::runtime {
 namespace {
 
+pid_t ParentOf(pid_t pid) {
+  std::string text = ReadFile("/proc/" + std::to_string(pid) + "/stat").value();
+  return std::atoi(text.c_str() + text.rfind(')') + 4);
+}
+
 // The supervisor of a pod: the parent of pause.
 pid_t ShimOf(const Runtime& runtime, const std::string& pod) {
-  std::string text =
-      ReadFile("/proc/" + std::to_string(runtime.Sandbox(pod)->pause_pid) + "/stat").value();
-  return std::atoi(text.c_str() + text.rfind(')') + 4);
+  return ParentOf(runtime.Sandbox(pod)->pause_pid);
 }
 
 TEST_F(RuntimeTest, PodsOutliveTheDaemon) {
@@ -97,6 +100,21 @@ TEST_F(RuntimeTest, SupervisorKilledWhileTheDaemonIsAway) {
   EXPECT_FALSE(PathExists("/proc/" + std::to_string(container)));
 }
 
+// The shim that all others are copies of.
+TEST_F(RuntimeTest, KilledSeedIsReplaced) {
+  StartPod();
+  const pid_t seed = ParentOf(ShimOf(*runtime_, "pod"));
+  ASSERT_NE(seed, ::getpid());
+  ASSERT_EQ(::kill(seed, SIGKILL), 0);
+  ASSERT_OK(runtime_->CreateSandbox(Pod("another")));
+  ASSERT_OK(runtime_->StartSandbox("another"));
+  EXPECT_NE(ParentOf(ShimOf(*runtime_, "another")), seed);
+  ASSERT_OK(runtime_->RemoveSandbox("another"));
+  // Its pods live on.
+  Start(Shell("c", "exit 4"));
+  EXPECT_EQ(WaitExit("c").status.code, 4);
+}
+
 TEST_F(RuntimeTest, KilledPauseIsReported) {
   StartPod();
   ASSERT_EQ(::kill(runtime_->Sandbox("pod")->pause_pid, SIGKILL), 0);
@@ -158,10 +176,10 @@ TEST_F(RuntimeTest, DaemonKilledWhileStartingASandbox) {
   {
     // As the daemon would, up to its death: the supervisor finds itself alone and goes.
     ShimPrograms programs = ShimPrograms::Load(config_.binary_dir).value();
-    SpawnedShim shim = SpawnShim(programs, paths.Sandbox("pod")).value();
+    ShimNursery nursery(programs);
+    SpawnedShim shim = nursery.Start(paths.Sandbox("pod")).value();
     shim.control.Reset();
     EXPECT_TRUE(shim.process.WaitEnd(seconds(5)).value());
-    EXPECT_TRUE(shim.process.Reap().ok());
   }
   Open();
   EXPECT_EQ(runtime_->Sandbox("pod")->state, SandboxState::kStopped);
