@@ -246,8 +246,13 @@ Result<> RuntimeImpl::SendSignal(const ContainerPtr& container, int signal_numbe
   return {};
 }
 
+bool RuntimeImpl::HasExited(const ContainerPtr& container) const {
+  std::lock_guard lock(mutex_);
+  return container->state == ContainerState::kExited;
+}
+
 Result<> RuntimeImpl::KillAndWait(const ContainerPtr& container) {
-  CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
+  CgroupFiles cgroup = cgroups_->LeafFiles(container->record.cgroup_path);
   TRY(KillCgroup(cgroup.kill, cgroup.members));
   std::unique_lock lock(mutex_);
   auto exited = [&] { return container->state == ContainerState::kExited; };

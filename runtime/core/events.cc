@@ -113,7 +113,7 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
     log::Debug("supervisor of a sandbox is gone", {{"sandbox", id}});
     // Without its supervisor nobody reads a container's output or learns how it ends: it ends now.
     for (const std::string& path : cgroups) {
-      CgroupFiles files = cgroups_->Files(path);
+      CgroupFiles files = cgroups_->LeafFiles(path);
       (void)KillCgroup(files.kill, files.members);  // RemoveSandbox tries again
     }
     // One that lives and has only lost the connection is of no use to anybody any more.

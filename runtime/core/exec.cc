@@ -180,7 +180,7 @@ Result<> RunningExec::ResizeTerminal(uint16_t rows, uint16_t columns) {
 }
 
 Result<> RunningExec::Kill() {
-  CgroupFiles files = cgroups_.Files(cgroup_);
+  CgroupFiles files = cgroups_.LeafFiles(cgroup_);
   return KillCgroup(files.kill, files.members);
 }
 
@@ -208,7 +208,7 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::ExecWithin(const ExecSpec& spe
   launch.kind = LaunchKind::kExec;
   launch.exec = spec;
   TRY(cgroups_->CreateLeaf(cgroup));
-  CgroupFiles leaf = cgroups_->Files(cgroup);
+  CgroupFiles leaf = cgroups_->LeafFiles(cgroup);
   for (const std::string& file : leaf.tasks) launch.cgroup_task_files.push_back(file);
   {
     std::lock_guard lock(mutex_);

@@ -233,7 +233,7 @@ Result<> RuntimeImpl::SettleContainer(const ContainerPtr& container) {
     if (known) return {};
     MarkLost(*container, events);
   }
-  CgroupFiles cgroup = cgroups_->Files(container->record.cgroup_path);
+  CgroupFiles cgroup = cgroups_->LeafFiles(container->record.cgroup_path);
   TRY(KillCgroup(cgroup.kill, cgroup.members));
   for (const ExitEvent& event : events) on_exit_(event);
   return {};

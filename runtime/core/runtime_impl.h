@@ -129,6 +129,7 @@ class RuntimeImpl final : public Runtime {
   Result<LaunchSpec> MakeLaunchSpec(const ContainerSpec& spec, const std::string& cgroup) const;
   Result<> RemoveLocked(const ContainerPtr& container);
   Result<> KillAndWait(const ContainerPtr& container);
+  bool HasExited(const ContainerPtr& container) const;
   Result<> SendSignal(const ContainerPtr& container, int signal_number,
                       std::chrono::milliseconds patience) const;
   ContainerStatus StatusOf(const ContainerEntry& container) const;  // mutex_ held

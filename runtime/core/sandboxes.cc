@@ -161,7 +161,7 @@ Result<> RuntimeImpl::StartShim(const SandboxPtr& sandbox) {
 
 Result<> RuntimeImpl::StartPauseIn(const SandboxPtr& sandbox) {
   const SandboxRecord& record = sandbox->record;
-  CgroupFiles cgroup = cgroups_->Files(record.pause_cgroup);
+  CgroupFiles cgroup = cgroups_->LeafFiles(record.pause_cgroup);
   LaunchSpec launch;
   launch.kind = LaunchKind::kSandbox;
   launch.cgroup_task_files = cgroup.tasks;
@@ -206,7 +206,9 @@ Result<> RuntimeImpl::EndShim(const SandboxPtr& sandbox) {
   }
   for (const std::string& id : ContainersOf(sandbox->record.spec.id)) {
     Result<ContainerPtr> container = NeedContainer(id);
-    if (container.ok()) cgroups_->Thaw((*container)->record.cgroup_path);
+    if (container.ok() && !HasExited(*container)) {
+      cgroups_->Thaw((*container)->record.cgroup_path);
+    }
   }
   Result<Message> asked = link->Call(kShutdown, ContainerRef{}, kDone, {},
                                      std::chrono::milliseconds(kShutdownPatience));

@@ -143,6 +143,13 @@ Result<std::unique_ptr<Cgroups>> Cgroups::Open() {
   return MakeCgroupsV1(std::move(mounts));
 }
 
+Result<> Cgroups::Remove(const std::string& path) {
+  TRY(CheckCgroupPath(path));
+  TRY(failpoint::Reach("remove cgroup", path));
+  // As most times: all in it has ended.
+  return RemoveIfEmpty(path) ? Result<>() : KillAndRemove(path);
+}
+
 Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::string>& controllers,
                              const std::vector<CgroupSetting>& settings, bool create) {
   TRY(failpoint::Reach("set up cgroup", path));
@@ -213,7 +220,6 @@ Result<> RemoveCgroupChildren(const std::string& directory) {
 }  // namespace
 
 Result<> RemoveCgroupDirectory(const std::string& directory) {
-  TRY(failpoint::Reach("remove cgroup", directory));
   auto deadline = std::chrono::steady_clock::now() + kEmptyWait;
   bool children_removed = false;
   // At once, most times: to list a cgroup costs more than to remove it.

@@ -54,14 +54,16 @@ class Cgroups {
   virtual Result<> RestrictDevices(const std::string& path,
                                    const std::vector<DeviceRule>& allowed) = 0;
   virtual Result<> Update(const std::string& path, const ResourceSpec& limits) = 0;
+  // Of a cgroup that Create made, or CreateLeaf.
   virtual CgroupFiles Files(const std::string& path) const = 0;
+  virtual CgroupFiles LeafFiles(const std::string& path) const = 0;
   virtual Result<CgroupStats> Stats(const std::string& path) const = 0;
   virtual Result<CgroupMetrics> Metrics(const std::string& path) const = 0;
   // Lets go what version 1's freezer holds of its processes, wherever: frozen, they cannot even be
   // killed. (Version 2 kills what is frozen.)
   virtual void Thaw(const std::string& path) { (void)path; }
   // Kills what is in it, waits for its end and removes it with those below. Gone is a success.
-  virtual Result<> Remove(const std::string& path) = 0;
+  Result<> Remove(const std::string& path);
   // Removes it where no process is in it; else leaves it. Whether it is gone.
   virtual bool RemoveIfEmpty(const std::string& path) = 0;
   // The same in the v1 hierarchies that are not used here: an OCI runtime makes it in all.
@@ -72,6 +74,10 @@ class Cgroups {
   virtual bool Exists(const std::string& path) const = 0;
   // Names of the cgroups directly below.
   virtual std::vector<std::string> Children(const std::string& path) const = 0;
+
+ private:
+  // Of one that is not empty.
+  virtual Result<> KillAndRemove(const std::string& path) = 0;
 };
 
 // cgroup v1 shares (2 to 262144) as v2 weight (1 to 10000) such that the default 1024 becomes the

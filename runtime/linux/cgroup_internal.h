@@ -1,6 +1,7 @@
 // Shared by the two implementations of Cgroups.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/os/files.h"
 #include "runtime/linux/cgroup.h"
 
 namespace skiff::runtime {
@@ -56,6 +58,24 @@ std::vector<HugepageUsage> ReadHugepages(const std::string& directory, const cha
                                          const char* peak);
 // The processes of a cgroup.procs file; at most so many are looked at that it takes milliseconds.
 std::optional<ProcessUsage> ReadProcessUsage(const std::string& members);
+
+// cgroup.kill, of kernels since 5.14. Every cgroup but the root has it or none has, so it is looked
+// for until it has been seen once.
+class KillFile {
+ public:
+  // Empty where there is none.
+  std::string PathIn(const std::string& directory) const {
+    std::string path = directory + "/cgroup.kill";
+    if (!seen_.load(std::memory_order_relaxed)) {
+      if (!PathExists(path)) return "";
+      seen_.store(true, std::memory_order_relaxed);
+    }
+    return path;
+  }
+
+ private:
+  mutable std::atomic<bool> seen_{false};
+};
 
 // rmdir of a directory and those below, which must be empty of processes soon: EBUSY is waited
 // for, by cgroup.events where the hierarchy has it.

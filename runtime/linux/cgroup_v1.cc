@@ -107,19 +107,24 @@ class CgroupsV1 : public Cgroups {
   }
 
   CgroupFiles Files(const std::string& path) const override {
+    CgroupFiles files = LeafFiles(path);
+    files.tasks.clear();
+    for (const std::string& mount : hierarchies_) files.tasks.push_back(mount + path + "/tasks");
+    if (Has("memory")) files.oom_counter = Directory("memory", path) + "/memory.oom_control";
+    return files;
+  }
+
+  // By name alone: to look whether a cgroup is there costs as much as to use it.
+  CgroupFiles LeafFiles(const std::string& path) const override {
     CgroupFiles files;
-    for (const std::string& mount : hierarchies_) {
-      if (PathExists(mount + path)) files.tasks.push_back(mount + path + "/tasks");
-    }
-    std::string directory = mounts_.unified + path;
-    if (!mounts_.unified.empty() && PathExists(directory)) {
-      files.unified = directory;
-      files.members = directory + "/cgroup.procs";
-      if (PathExists(directory + "/cgroup.kill")) files.kill = directory + "/cgroup.kill";
+    if (!mounts_.unified.empty()) {
+      files.unified = mounts_.unified + path;
+      files.members = files.unified + "/cgroup.procs";
+      files.kill = kill_file_.PathIn(files.unified);
     } else if (Has("pids")) {
+      files.tasks = {Directory("pids", path) + "/tasks"};
       files.members = Directory("pids", path) + "/cgroup.procs";
     }
-    if (Has("memory")) files.oom_counter = Directory("memory", path) + "/memory.oom_control";
     return files;
   }
 
@@ -158,7 +163,7 @@ class CgroupsV1 : public Cgroups {
   void Thaw(const std::string& path) override {
     auto freezer = mounts_.controllers.find("freezer");
     if (freezer == mounts_.controllers.end()) return;
-    Result<std::string> pids = ReadFile(Files(path).members);
+    Result<std::string> pids = ReadFile(LeafFiles(path).members);
     for (size_t at = 0; pids.ok() && at < pids->size();) {
       size_t end = std::min(pids->find('\n', at), pids->size());
       std::string held =
@@ -169,17 +174,6 @@ class CgroupsV1 : public Cgroups {
       if (ReadFile(state).value_or("").starts_with("THAWED")) continue;
       (void)WriteControlFile(state, "THAWED");  // whoever waits for the end sees that it fails
     }
-  }
-
-  Result<> Remove(const std::string& path) override {
-    TRY(CheckCgroupPath(path));
-    CgroupFiles files = Files(path);
-    TRY(KillCgroup(files.kill, files.members));
-    Thaw(path);
-    // The unified one first: it can be waited for, and the others are empty when it is.
-    if (!mounts_.unified.empty()) TRY(RemoveCgroupDirectory(mounts_.unified + path));
-    for (const std::string& mount : hierarchies_) TRY(RemoveCgroupDirectory(mount + path));
-    return {};
   }
 
   bool RemoveIfEmpty(const std::string& path) override {
@@ -223,6 +217,16 @@ class CgroupsV1 : public Cgroups {
   }
 
  private:
+  Result<> KillAndRemove(const std::string& path) override {
+    CgroupFiles files = LeafFiles(path);
+    TRY(KillCgroup(files.kill, files.members));
+    Thaw(path);
+    // The unified one first: it can be waited for, and the others are empty when it is.
+    if (!mounts_.unified.empty()) TRY(RemoveCgroupDirectory(mounts_.unified + path));
+    for (const std::string& mount : hierarchies_) TRY(RemoveCgroupDirectory(mount + path));
+    return {};
+  }
+
   // Files of cgroup v2 are not there; of pids.max there is ResourceSpec::pids_limit, too.
   static Result<> CheckUnified(const ResourceSpec& limits) {
     for (const auto& [file, value] : limits.unified) {
@@ -238,19 +242,20 @@ class CgroupsV1 : public Cgroups {
 
   // cpuset(7): a new cpuset is empty and takes no process before it has CPUs and memory nodes.
   Result<> InitialiseCpuset(const std::string& path) {
-    std::string directory = mounts_.controllers.at("cpuset");
-    for (size_t at = 0; at < path.size();) {
-      size_t slash = std::min(path.find('/', at + 1), path.size());
-      std::string child = mounts_.controllers.at("cpuset") + path.substr(0, slash);
-      TRY(MakeDirectories(child));
-      for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
-        std::string value = TRY(ReadFile(child + file));
-        if (value.find_first_not_of('\n') != std::string::npos) continue;
-        std::string inherited = TRY(ReadFile(directory + file));
-        TRY(WriteControlFile(child + file, inherited));
+    const std::string directory = Directory("cpuset", path);
+    const std::string parent = path.substr(0, path.rfind('/'));
+    auto empty = [](const std::string& value) {
+      return value.find_first_not_of('\n') == std::string::npos;
+    };
+    TRY(MakeDirectories(directory));
+    for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+      if (!empty(TRY(ReadFile(directory + file)))) continue;
+      std::string inherited = TRY(ReadFile(Directory("cpuset", parent) + file));
+      if (empty(inherited) && !parent.empty()) {
+        TRY(InitialiseCpuset(parent));
+        inherited = TRY(ReadFile(Directory("cpuset", parent) + file));
       }
-      directory = child;
-      at = slash;
+      TRY(WriteControlFile(directory + file, inherited));
     }
     return {};
   }
@@ -355,6 +360,7 @@ class CgroupsV1 : public Cgroups {
   }
 
   const CgroupMounts mounts_;
+  const KillFile kill_file_;
   std::vector<std::string> controllers_;  // wanted and there
   std::set<std::string> hierarchies_;     // their mount points
   std::vector<std::string> degradations_;

@@ -75,10 +75,11 @@ class CgroupsV2 : public Cgroups {
     CgroupFiles files;
     files.unified = directory;
     files.members = directory + "/cgroup.procs";
-    if (PathExists(directory + "/cgroup.kill")) files.kill = directory + "/cgroup.kill";
+    files.kill = kill_file_.PathIn(directory);
     if (Has("memory")) files.oom_counter = directory + "/memory.events";
     return files;
   }
+  CgroupFiles LeafFiles(const std::string& path) const override { return Files(path); }
 
   Result<CgroupStats> Stats(const std::string& path) const override {
     std::string directory = root_ + path;
@@ -129,13 +130,6 @@ class CgroupsV2 : public Cgroups {
     return metrics;
   }
 
-  Result<> Remove(const std::string& path) override {
-    TRY(CheckCgroupPath(path));
-    CgroupFiles files = Files(path);
-    TRY(KillCgroup(files.kill, files.members));
-    return RemoveCgroupDirectory(root_ + path);
-  }
-
   bool RemoveIfEmpty(const std::string& path) override {
     return ::rmdir((root_ + path).c_str()) == 0 || errno == ENOENT;
   }
@@ -160,6 +154,12 @@ class CgroupsV2 : public Cgroups {
   }
 
  private:
+  Result<> KillAndRemove(const std::string& path) override {
+    CgroupFiles files = Files(path);
+    TRY(KillCgroup(files.kill, files.members));
+    return RemoveCgroupDirectory(root_ + path);
+  }
+
   static void AddCpuMetrics(const std::string& directory, CgroupMetrics& metrics) {
     std::map<std::string, uint64_t> cpu = ReadCgroupKeys(directory + "/cpu.stat");
     auto take = [&](const char* key, uint64_t factor) -> std::optional<uint64_t> {
@@ -258,6 +258,7 @@ class CgroupsV2 : public Cgroups {
   }
 
   const std::string root_;
+  const KillFile kill_file_;
   std::vector<std::string> controllers_;
   std::vector<std::string> degradations_;
 };
