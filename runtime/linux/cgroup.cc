@@ -151,8 +151,9 @@ Result<> Cgroups::Remove(const std::string& path) {
 }
 
 Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::string>& controllers,
-                             const std::vector<CgroupSetting>& settings, bool create) {
+                             const std::vector<CgroupSetting>& settings) {
   TRY(failpoint::Reach("set up cgroup", path));
+  if (settings.empty()) return {};
   CgroupPtr group(cgroup_new_cgroup(path.c_str() + 1));
   if (!group) return Error::Sys(ENOMEM, "cgroup_new_cgroup");
   std::map<std::string, cgroup_controller*> added;
@@ -165,7 +166,7 @@ Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::str
                                        setting.value.c_str());
     if (code != 0) return LibcgroupError(code, setting.file);
   }
-  int code = create ? cgroup_create_cgroup(group.get(), 1) : cgroup_modify_cgroup(group.get());
+  int code = cgroup_modify_cgroup(group.get());
   if (code == 0) return {};
   // libcgroup does not say which file the kernel refused: the list helps.
   std::string what = path;

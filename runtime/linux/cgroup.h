@@ -1,10 +1,10 @@
 // Cgroups: the control groups of this machine, version 2, version 1, or both at once ("hybrid":
 // the controllers are v1's, and an empty v2 hierarchy beside them is used to kill and to count).
 //
-// A path ("/kubepods/pod1/abc") names a directory in every hierarchy in use. Limits and creation
-// go through libcgroup; what it lacks (cgroup.kill, cgroup.events, device programs) through the
-// files. Thread-safe. A controller that the machine lacks makes its limits void, which
-// Degradations() says in words.
+// A path ("/kubepods/pod1/abc") names a directory in every hierarchy in use. Limits go through
+// libcgroup; what it lacks (cgroup.kill, cgroup.events, device programs) through the files.
+// Thread-safe. A controller that the machine lacks makes its limits void, which Degradations() says
+// in words.
 #pragma once
 
 #include <memory>

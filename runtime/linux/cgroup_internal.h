@@ -40,9 +40,9 @@ struct CgroupSetting {
   std::string file;
   std::string value;
 };
-// Sets them through libcgroup; create: makes the cgroup in each of the controllers first.
+// Sets them through libcgroup.
 Result<> ApplyCgroupSettings(const std::string& path, const std::vector<std::string>& controllers,
-                             const std::vector<CgroupSetting>& settings, bool create);
+                             const std::vector<CgroupSetting>& settings);
 
 // One number, or the one behind a key, of a control file.
 std::optional<uint64_t> ReadCgroupNumber(const std::string& file);

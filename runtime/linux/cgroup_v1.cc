@@ -1,6 +1,7 @@
 // Cgroups over version 1 controllers, with an empty version 2 hierarchy beside them where there is
 // one.
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,8 +74,10 @@ class CgroupsV1 : public Cgroups {
     TRY(CheckCgroupPath(path));
     TRY(CheckUnified(limits));
     TRY(CreateLeaf(path));
+    // Not by libcgroup, which makes every directory from the root on, in each hierarchy.
+    for (const std::string& mount : hierarchies_) TRY(MakeDirectories(mount + path));
     if (Has("cpuset")) TRY(InitialiseCpuset(path));
-    return ApplyCgroupSettings(path, controllers_, Settings(path, limits), true);
+    return ApplyCgroupSettings(path, controllers_, Settings(path, limits));
   }
 
   Result<> CreateLeaf(const std::string& path) override {
@@ -89,13 +92,17 @@ class CgroupsV1 : public Cgroups {
     if (!Has("devices")) return {};
     std::string directory = Directory("devices", path);
     TRY(WriteControlFile(directory + "/devices.deny", "a"));
+    // Each rule is a write of its own.
+    UniqueFd file = TRY(OpenFile(directory + "/devices.allow", O_WRONLY));
     for (const DeviceRule& rule : allowed) {
       auto number = [](int64_t n) { return n < 0 ? std::string("*") : std::to_string(n); };
       for (char type : {'c', 'b'}) {
         if (rule.type != 'a' && rule.type != type) continue;
-        TRY(WriteControlFile(directory + "/devices.allow",
-                             std::string(1, type) + " " + number(rule.major) + ":" +
-                                 number(rule.minor) + " " + rule.access));
+        std::string text = std::string(1, type) + " " + number(rule.major) + ":" +
+                           number(rule.minor) + " " + rule.access;
+        if (::write(file.get(), text.data(), text.size()) < 0) {
+          return Error::Sys(errno, "write", directory + "/devices.allow \"" + text + "\"");
+        }
       }
     }
     return {};
@@ -103,7 +110,7 @@ class CgroupsV1 : public Cgroups {
 
   Result<> Update(const std::string& path, const ResourceSpec& limits) override {
     TRY(CheckUnified(limits));
-    return ApplyCgroupSettings(path, controllers_, Settings(path, limits), false);
+    return ApplyCgroupSettings(path, controllers_, Settings(path, limits));
   }
 
   CgroupFiles Files(const std::string& path) const override {

@@ -59,7 +59,7 @@ class CgroupsV2 : public Cgroups {
 
   Result<> Update(const std::string& path, const ResourceSpec& limits) override {
     std::vector<CgroupSetting> settings = Settings(path, limits);
-    if (!settings.empty()) TRY(ApplyCgroupSettings(path, controllers_, settings, false));
+    if (!settings.empty()) TRY(ApplyCgroupSettings(path, controllers_, settings));
     for (const auto& [file, value] : limits.unified) {
       // The caller names files freely, but only of this cgroup.
       if (file.find('/') != std::string::npos) {
