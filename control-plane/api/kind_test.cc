@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "control-plane/api/cidr.h"
+
 namespace skiff::cp {
 namespace {
 
@@ -43,6 +45,20 @@ TEST(FieldErrorsTest, SpeaksAsUpstream) {
   EXPECT_EQ(errors.errors()[3].ToString(), R"(data[k]: Duplicate value: "k")");
   EXPECT_EQ(errors.errors()[4].message, "Too many: 5: must have at most 3 items");
   EXPECT_TRUE(errors.ToString().starts_with("[spec.containers[0].name: Required value, "));
+}
+
+TEST(CidrTest, DropsHostBits) {
+  auto text = [](std::string_view cidr) {
+    auto parsed = ParseCidr(cidr);
+    return parsed ? parsed->ToString() : "none";
+  };
+  EXPECT_EQ(text("10.1.2.3/8"), "10.0.0.0/8");
+  EXPECT_EQ(text("fd00::1/64"), "fd00::/64");
+  EXPECT_EQ(text("0.0.0.0/0"), "0.0.0.0/0");
+  for (const char* bad : {"", "/", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1",
+                          "10.0.0.0/08", "10.0.0.0/8 ", "10.0.0/8", "::/129"}) {
+    EXPECT_EQ(text(bad), "none") << bad;
+  }
 }
 
 }  // namespace

@@ -25,6 +25,7 @@
 #include "proto/k8s/meta/v1/discovery.pb.h"
 #include "proto/k8s/meta/v1/options.pb.h"
 #include "proto/k8s/meta/v1/status.pb.h"
+#include "proto/k8s/networking/v1/networking.pb.h"
 
 namespace skiff::codec {
 namespace {
@@ -49,6 +50,7 @@ using google::protobuf::Message;
     k8s::meta::v1::APIGroup::descriptor(),
     k8s::meta::v1::CreateOptions::descriptor(),
     k8s::meta::v1::Status::descriptor(),
+    k8s::networking::v1::NetworkPolicy::descriptor(),
 };
 
 std::string ReadFile(const fs::path& path) {
@@ -112,7 +114,7 @@ INSTANTIATE_TEST_SUITE_P(All, Fixture, testing::ValuesIn(FixtureNames()), [](con
   return name;
 });
 
-TEST(Fixtures, AreAllThere) { EXPECT_EQ(FixtureNames().size(), 51u); }
+TEST(Fixtures, AreAllThere) { EXPECT_EQ(FixtureNames().size(), 52u); }
 
 }  // namespace
 }  // namespace skiff::codec

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "proto/codec/selector.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/meta/v1/object.pb.h"
 #include "proto/k8s/meta/v1/time.pb.h"
@@ -65,6 +66,11 @@ std::string FormatLabels(const google::protobuf::Map<std::string, std::string>& 
   for (const auto& [key, value] : labels) parts.push_back(key + "=" + value);
   std::sort(parts.begin(), parts.end());
   return OrNone(JoinText(parts));
+}
+
+std::string FormatLabelSelector(const k8s::meta::v1::LabelSelector& selector) {
+  auto parsed = codec::LabelSelector::From(selector);
+  return parsed ? OrNone(parsed->ToString()) : "<error>";
 }
 
 TableCell ContainerNamesCell(const k8s::core::v1::PodSpec& spec) {

@@ -16,6 +16,7 @@ namespace k8s::core::v1 {
 class PodSpec;
 }
 namespace k8s::meta::v1 {
+class LabelSelector;
 class MicroTime;
 class ObjectMeta;
 class Time;
@@ -41,6 +42,9 @@ std::string JoinText(const std::vector<std::string>& parts, std::string_view sep
 std::string OrNone(std::string text);
 // "a=b,c=d" with keys sorted, or "<none>".
 std::string FormatLabels(const google::protobuf::Map<std::string, std::string>& labels);
+// The selector's text form, "<none>" for one that matches everything, "<error>" for one that
+// cannot be read.
+std::string FormatLabelSelector(const k8s::meta::v1::LabelSelector& selector);
 // "web,sidecar" and "nginx,busybox" of a pod template.
 TableCell ContainerNamesCell(const k8s::core::v1::PodSpec& spec);
 TableCell ContainerImagesCell(const k8s::core::v1::PodSpec& spec);

@@ -19,6 +19,7 @@ Kinds BuiltinKinds() {
            &ReplicaSetKind,
            &LeaseKind,
            &EndpointSliceKind,
+           &NetworkPolicyKind,
            &EventsEventKind,
            &SelfSubjectAccessReviewKind,
            &SelfSubjectRulesReviewKind,

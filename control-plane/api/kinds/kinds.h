@@ -22,6 +22,7 @@ KindInfo DeploymentKind();
 KindInfo EndpointSliceKind();
 KindInfo EventsEventKind();  // events.k8s.io/v1, a view of core/v1 events
 KindInfo LeaseKind();
+KindInfo NetworkPolicyKind();
 KindInfo ReplicaSetKind();
 KindInfo SelfSubjectAccessReviewKind();
 KindInfo SelfSubjectRulesReviewKind();

@@ -52,11 +52,6 @@ void ValidateSelectorUpdate(const Spec& spec, const Spec& old, FieldErrors& erro
   }
 }
 
-std::string SelectorText(const k8s::meta::v1::LabelSelector& message) {
-  auto selector = codec::LabelSelector::From(message);
-  return selector ? OrNone(selector->ToString()) : "<error>";
-}
-
 // ---- Deployment ----
 
 void SetDeploymentDefaults(apps::Deployment& deployment) {
@@ -146,7 +141,7 @@ std::vector<TableCell> DeploymentRow(const apps::Deployment& deployment, WallTim
       AgeCell(deployment.metadata(), now),
       ContainerNamesCell(pod),
       ContainerImagesCell(pod),
-      SelectorText(deployment.spec().selector())};
+      FormatLabelSelector(deployment.spec().selector())};
 }
 
 // ---- ReplicaSet ----
@@ -171,7 +166,7 @@ void ValidateReplicaSetUpdate(const apps::ReplicaSet& set, const apps::ReplicaSe
 }
 
 std::vector<TableCell> ReplicaSetRow(const apps::ReplicaSet& set, WallTime now) {
-  return ReplicaRow(set, SelectorText(set.spec().selector()), now);
+  return ReplicaRow(set, FormatLabelSelector(set.spec().selector()), now);
 }
 
 }  // namespace
