@@ -15,6 +15,7 @@
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
+#include "proto/skiff/node/v1/policy.pb.h"
 
 namespace skiff::agent {
 namespace {
@@ -36,6 +37,8 @@ std::shared_ptr<Message> NewOf(const std::string& kind) {
   if (kind == "Secret") return std::make_shared<core::Secret>();
   if (kind == "Service") return std::make_shared<core::Service>();
   if (kind == "Node") return std::make_shared<core::Node>();
+  if (kind == "NetworkPolicy") return std::make_shared<link::NetworkPolicy>();
+  if (kind == "AddressSet") return std::make_shared<link::AddressSetPart>();
   if (kind == "EndpointSlice") return std::make_shared<k8s::discovery::v1::EndpointSlice>();
   return nullptr;
 }

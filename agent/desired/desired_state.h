@@ -33,7 +33,8 @@ class Welcome;
 namespace skiff::agent {
 
 struct ObjectKey {
-  std::string kind;  // "Pod", "ConfigMap", "Secret", "Service", "EndpointSlice", "Node"
+  // "Pod", "ConfigMap", "Secret", "Service", "EndpointSlice", "Node", "NetworkPolicy", "AddressSet"
+  std::string kind;
   std::string name_space;
   std::string name;
   auto operator<=>(const ObjectKey&) const = default;

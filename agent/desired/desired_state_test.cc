@@ -9,6 +9,7 @@
 #include "proto/k8s/core/v1/config.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
+#include "proto/skiff/node/v1/policy.pb.h"
 
 namespace skiff::agent {
 namespace {
@@ -103,6 +104,28 @@ TEST_F(DesiredStateTest, SurvivesAndResumes) {
   EXPECT_EQ(state->Pods()[0]->metadata().name(), "b");
   EXPECT_NE(state->FindConfigMap("default", "c"), nullptr);
   EXPECT_EQ(state->welcome()->pod_cidrs(0), "10.244.1.0/24");
+}
+
+TEST_F(DesiredStateTest, PoliciesAndTheirAddressesAreKept) {
+  link::NetworkPolicy policy;
+  policy.set_pod_selector("app=web");
+  link::AddressSetPart part;
+  part.add_members()->set_address("abcd");
+  auto update = [](const std::string& kind, const std::string& name, const std::string& bytes) {
+    link::ControlMessage message = Update(kind, name);
+    message.mutable_update()->set_object(bytes);
+    return message;
+  };
+  auto state = Open();
+  state->Apply(Welcome(true));
+  state->Apply(update("AddressSet", "S.3", part.SerializeAsString()));
+  state->Apply(update("NetworkPolicy", "p", policy.SerializeAsString()));
+  state->Apply(Mark(1));
+  state = Open();
+  auto found = state->Find({"NetworkPolicy", "default", "p"});
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(static_cast<const link::NetworkPolicy&>(*found).pod_selector(), "app=web");
+  EXPECT_NE(state->Find({"AddressSet", "default", "S.3"}), nullptr);
 }
 
 TEST_F(DesiredStateTest, AFullStateReplacesEverything) {

@@ -16,8 +16,13 @@ namespace core = k8s::core::v1;
 // Deletions that a node is remembered to have missed, at most.
 constexpr size_t kMaxDeletions = 10'000;
 
-constexpr FeedKind kAllKinds[] = {FeedKind::kNode,    FeedKind::kConfigMap,     FeedKind::kSecret,
-                                  FeedKind::kService, FeedKind::kEndpointSlice, FeedKind::kPod};
+constexpr FeedKind kWatchedKinds[] = {
+    FeedKind::kNode,          FeedKind::kConfigMap,     FeedKind::kSecret, FeedKind::kService,
+    FeedKind::kEndpointSlice, FeedKind::kNetworkPolicy, FeedKind::kPod,    FeedKind::kNamespace};
+
+bool IsOfPolicies(FeedKind kind) {
+  return kind == FeedKind::kAddressSet || kind == FeedKind::kNetworkPolicy;
+}
 
 size_t Index(FeedKind kind) { return static_cast<size_t>(kind); }
 
@@ -38,18 +43,24 @@ int64_t Microseconds(WallTime time) {
 
 }  // namespace
 
-NodeFeed::NodeFeed(Client& client, Executor& strand)
+NodeFeed::NodeFeed(Client& client, Executor& strand, std::vector<net::IpAddress> cluster_dns)
     : client_(client),
       strand_(strand),
       position_(Microseconds(strand.clock().WallNow())),
-      first_position_(position_) {
+      first_position_(position_),
+      policies_(std::move(cluster_dns),
+                [this](const std::string& node, FeedKind kind, const std::string& key) {
+                  auto share = shares_.find(node);
+                  if (share != shares_.end()) Offer(share->second, {kind, key});
+                }) {
   std::fill(std::begin(in_snapshot_), std::end(in_snapshot_), true);
+  synced_[Index(FeedKind::kAddressSet)] = true;  // they follow from the others
 }
 
 NodeFeed::~NodeFeed() = default;
 
 void NodeFeed::Start() {
-  for (FeedKind kind : kAllKinds) {
+  for (FeedKind kind : kWatchedKinds) {
     subscriptions_.push_back(client_.WatchObjects(
         FeedPrototype(kind), {}, strand_, [weak = weak_from_this(), kind](const WatchEvent& event) {
           if (auto self = weak.lock()) self->Receive(kind, event);
@@ -65,6 +76,12 @@ void NodeFeed::Stop() {
 }
 
 // ---- the objects ----
+
+NodeFeed::Share& NodeFeed::ShareOf(const std::string& node) {
+  Share& share = shares_[node];
+  share.node = node;
+  return share;
+}
 
 void NodeFeed::Receive(FeedKind kind, const WatchEvent& event) {
   size_t index = Index(kind);
@@ -103,11 +120,17 @@ void NodeFeed::Change(FeedKind kind, const std::string& key, ObjectPtr object) {
   auto& objects = objects_[Index(kind)];
   const Message* now = object.get();
   if (object != nullptr) {
-    objects[key] = std::move(object);
+    objects[key] = object;
   } else if (objects.erase(key) == 0) {
     return;
   }
-  if (kind == FeedKind::kPod) ChangePod(key, now);
+  // These offer what follows from them themselves, to the nodes that they concern.
+  if (kind == FeedKind::kNamespace) return policies_.SetNamespace(key, std::move(object));
+  if (kind == FeedKind::kNetworkPolicy) return policies_.SetPolicy(key, std::move(object));
+  if (kind == FeedKind::kPod) {
+    ChangePod(key, now);
+    policies_.SetPod(key, object);
+  }
   OfferToAll({kind, key});
   if (kind == FeedKind::kNode) {
     if (on_node_) on_node_(key, static_cast<const core::Node*>(now));
@@ -130,12 +153,12 @@ void NodeFeed::ChangePod(const std::string& key, const Message* object) {
   std::string ns = Split(key).first;
   // First the new references, then the old: what both name stays wanted in between.
   if (!now.node.empty()) {
-    Share& share = shares_[now.node];
+    Share& share = ShareOf(now.node);
     share.pods.insert(key);
     AddReferences(share, ns, now.references, 1);
   }
   if (!before.node.empty()) {
-    Share& share = shares_[before.node];
+    Share& share = ShareOf(before.node);
     if (before.node != now.node) {
       share.pods.erase(key);
       Offer(share, {FeedKind::kPod, key});
@@ -187,6 +210,9 @@ bool NodeFeed::Concerns(const Share& share, const Key& key) const {
     case FeedKind::kNode:
     case FeedKind::kService:
     case FeedKind::kEndpointSlice: return true;
+    case FeedKind::kAddressSet:
+    case FeedKind::kNetworkPolicy: return policies_.Concerns(share.node, key.first, key.second);
+    case FeedKind::kNamespace: break;
   }
   return false;
 }
@@ -209,11 +235,12 @@ std::set<NodeFeed::Key> NodeFeed::Everything(const Share& share) const {
   }
   for (const auto& [key, count] : share.wanted) keys.insert(key);
   for (const std::string& pod : share.pods) keys.emplace(FeedKind::kPod, pod);
+  keys.merge(policies_.Everything(share.node));
   return keys;
 }
 
 bool NodeFeed::Connect(const std::string& node, int64_t position, Closure on_work) {
-  Share& share = shares_[node];
+  Share& share = ShareOf(node);
   share.connected = true;
   share.on_work = std::move(on_work);
   bool full = position < first_position_ || position < share.forgotten || position > share.marked;
@@ -245,6 +272,26 @@ void NodeFeed::Disconnect(const std::string& node) {
   ForgetIfUseless(node);
 }
 
+std::optional<uint64_t> NodeFeed::Look(const Share& share, const Key& key, FeedItem* item) {
+  if (!Concerns(share, key)) return std::nullopt;
+  ObjectPtr object = Find(key);
+  if (object != nullptr) {
+    const auto& meta = codec::MetaOf(*object);
+    item->uid = meta.uid();
+    item->revision = std::strtoll(meta.resource_version().c_str(), nullptr, 10);
+  }
+  if (IsOfPolicies(key.first)) {
+    auto view = policies_.View(key.first, key.second);
+    if (view == nullptr) return std::nullopt;
+    item->bytes = view->bytes;
+    return view->digest;
+  }
+  if (object == nullptr) return std::nullopt;
+  ObjectView view = ViewOf(key.first, *object);
+  item->bytes = std::move(view.bytes);
+  return view.digest;
+}
+
 std::optional<FeedItem> NodeFeed::Next(const std::string& node) {
   auto found = shares_.find(node);
   if (found == shares_.end() || !found->second.connected) return std::nullopt;
@@ -252,11 +299,11 @@ std::optional<FeedItem> NodeFeed::Next(const std::string& node) {
   while (!share.to_send.empty()) {
     Key key = *share.to_send.begin();
     share.to_send.erase(share.to_send.begin());
-    ObjectPtr object = Concerns(share, key) ? Find(key) : nullptr;
     auto sent = share.sent.find(key);
     FeedItem item{.kind = key.first};
     std::tie(item.ns, item.name) = Split(key.second);
-    if (object == nullptr) {
+    std::optional<uint64_t> digest = Look(share, key, &item);
+    if (!digest) {
       // Never sent, or told already.
       if (sent == share.sent.end() || (sent->second.deleted && sent->second.digest != 0)) continue;
       item.deleted = true;
@@ -267,17 +314,12 @@ std::optional<FeedItem> NodeFeed::Next(const std::string& node) {
       Prune(share);
       return item;
     }
-    ObjectView view = ViewOf(key.first, *object);
-    if (sent != share.sent.end() && !sent->second.deleted && sent->second.digest == view.digest) {
+    if (sent != share.sent.end() && !sent->second.deleted && sent->second.digest == *digest) {
       continue;
     }
     if (sent != share.sent.end() && sent->second.deleted) --share.deletions;
-    const auto& meta = codec::MetaOf(*object);
-    item.uid = meta.uid();
-    item.revision = std::strtoll(meta.resource_version().c_str(), nullptr, 10);
-    item.bytes = std::move(view.bytes);
     share.last_sent = ++position_;
-    share.sent[key] = {.digest = view.digest, .position = position_, .uid = item.uid};
+    share.sent[key] = {.digest = *digest, .position = position_, .uid = item.uid};
     return item;
   }
   return std::nullopt;

@@ -1,5 +1,6 @@
 // NodeFeed: what each node must be told: the pods bound to it, the ConfigMaps and Secrets they
-// name, Services, EndpointSlices and the other nodes; and how far each node has come.
+// name, Services, EndpointSlices, the other nodes and the network policies of its pods; and how far
+// each node has come.
 //
 // A node's share is a set of keys with the view last sent for each. A change puts the key into the
 // node's set of things to send; what goes out is the state at that moment, so changes coalesce and
@@ -22,6 +23,7 @@
 #include "control-plane/api/client.h"
 #include "control-plane/rpc/object_views.h"
 #include "control-plane/rpc/pod_references.h"
+#include "control-plane/rpc/policy_feed.h"
 
 namespace skiff::cp {
 
@@ -40,8 +42,9 @@ struct FeedItem {
 class NodeFeed : public std::enable_shared_from_this<NodeFeed> {
  public:
   // client and strand must outlive the feed. The first position is taken from the strand's wall
-  // clock, so that positions of an earlier process are recognised as such.
-  NodeFeed(Client& client, Executor& strand);
+  // clock, so that positions of an earlier process are recognised as such. cluster_dns: where the
+  // nodes answer the cluster's names, for policies.
+  NodeFeed(Client& client, Executor& strand, std::vector<net::IpAddress> cluster_dns = {});
   ~NodeFeed();
 
   // Begins to watch.
@@ -76,6 +79,7 @@ class NodeFeed : public std::enable_shared_from_this<NodeFeed> {
     bool deleted = false;
   };
   struct Share {
+    std::string node;
     bool connected = false;
     Closure on_work;
     std::map<Key, Sent> sent;
@@ -92,6 +96,7 @@ class NodeFeed : public std::enable_shared_from_this<NodeFeed> {
     PodReferences references;
   };
 
+  Share& ShareOf(const std::string& node);
   void Receive(FeedKind kind, const WatchEvent& event);
   void EndSnapshot(FeedKind kind);
   void Change(FeedKind kind, const std::string& key, ObjectPtr object);
@@ -101,6 +106,8 @@ class NodeFeed : public std::enable_shared_from_this<NodeFeed> {
   void OfferToAll(const Key& key);
   bool Concerns(const Share& share, const Key& key) const;
   ObjectPtr Find(const Key& key) const;
+  // Fills what the node is told of it; nothing if it is not there or no concern of the node's.
+  std::optional<uint64_t> Look(const Share& share, const Key& key, FeedItem* item);
   std::set<Key> Everything(const Share& share) const;
   void Prune(Share& share);
   void ForgetIfUseless(const std::string& node);
@@ -117,7 +124,8 @@ class NodeFeed : public std::enable_shared_from_this<NodeFeed> {
   Closure on_ready_;
   NodeHandler on_node_;
   std::unordered_map<std::string, PodEntry> pods_;
-  std::map<std::string, Share> shares_;
+  std::map<std::string, Share> shares_;  // by node
+  PolicyFeed policies_;
   std::vector<std::unique_ptr<Subscription>> subscriptions_;
 };
 

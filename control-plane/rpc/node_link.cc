@@ -235,7 +235,11 @@ Result<> GrpcNodeLink::Start(Client& client, NodeLinkOptions options) {
   TRY(CheckPortIsFree(options.listen));
   options_ = std::move(options);
   registry_ = std::make_unique<NodeRegistry>(client, options_.ca, pool_.clock());
-  feed_ = std::make_shared<NodeFeed>(client, strand_);
+  std::vector<net::IpAddress> cluster_dns;
+  for (const std::string& address : options_.cluster_dns) {
+    if (auto ip = net::IpAddress::Parse(address); ip.ok()) cluster_dns.push_back(*ip);
+  }
+  feed_ = std::make_shared<NodeFeed>(client, strand_, std::move(cluster_dns));
   pb::ClusterSettings settings;
   settings.set_cluster_domain(options_.cluster_domain);
   for (const std::string& address : options_.cluster_dns) settings.add_cluster_dns(address);

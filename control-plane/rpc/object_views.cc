@@ -5,18 +5,18 @@
 #include "control-plane/rpc/pod_status.h"
 #include "control-plane/rpc/write_back.h"
 #include "proto/k8s/core/v1/config.pb.h"
+#include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
+#include "proto/k8s/networking/v1/networking.pb.h"
 
 namespace skiff::cp {
 
 namespace {
 
 namespace core = k8s::core::v1;
-
-uint64_t Hash(const std::string& bytes) { return std::hash<std::string>()(bytes); }
 
 ObjectView ViewOfNode(core::Node node) {
   node.mutable_metadata()->clear_managed_fields();
@@ -25,7 +25,7 @@ ObjectView ViewOfNode(core::Node node) {
   node.mutable_status()->Swap(&shown);
   ObjectView view{.bytes = SortedBytes(node)};
   node.mutable_metadata()->clear_resource_version();
-  view.digest = Hash(SortedBytes(node));
+  view.digest = DigestOf(SortedBytes(node));
   return view;
 }
 
@@ -40,7 +40,7 @@ ObjectView ViewOfPod(core::Pod pod) {
     if (!IsNodesCondition(condition.type())) *others.add_conditions() = condition;
   }
   pod.mutable_status()->Swap(&others);
-  view.digest = Hash(SortedBytes(pod));
+  view.digest = DigestOf(SortedBytes(pod));
   return view;
 }
 
@@ -49,11 +49,13 @@ ObjectView ViewOfPlain(T object) {
   object.mutable_metadata()->clear_managed_fields();
   ObjectView view{.bytes = SortedBytes(object)};
   object.mutable_metadata()->clear_resource_version();
-  view.digest = Hash(SortedBytes(object));
+  view.digest = DigestOf(SortedBytes(object));
   return view;
 }
 
 }  // namespace
+
+uint64_t DigestOf(const std::string& bytes) { return std::hash<std::string>()(bytes); }
 
 const char* FeedKindName(FeedKind kind) {
   switch (kind) {
@@ -62,7 +64,10 @@ const char* FeedKindName(FeedKind kind) {
     case FeedKind::kSecret: return "Secret";
     case FeedKind::kService: return "Service";
     case FeedKind::kEndpointSlice: return "EndpointSlice";
+    case FeedKind::kAddressSet: return "AddressSet";
+    case FeedKind::kNetworkPolicy: return "NetworkPolicy";
     case FeedKind::kPod: return "Pod";
+    case FeedKind::kNamespace: return "Namespace";
   }
   return "";
 }
@@ -74,6 +79,9 @@ const Message& FeedPrototype(FeedKind kind) {
     case FeedKind::kSecret: return core::Secret::default_instance();
     case FeedKind::kService: return core::Service::default_instance();
     case FeedKind::kEndpointSlice: return k8s::discovery::v1::EndpointSlice::default_instance();
+    case FeedKind::kNetworkPolicy: return k8s::networking::v1::NetworkPolicy::default_instance();
+    case FeedKind::kNamespace: return core::Namespace::default_instance();
+    case FeedKind::kAddressSet:
     case FeedKind::kPod: break;
   }
   return core::Pod::default_instance();
@@ -87,6 +95,9 @@ ObjectView ViewOf(FeedKind kind, const Message& object) {
     case FeedKind::kService: return ViewOfPlain(static_cast<const core::Service&>(object));
     case FeedKind::kEndpointSlice:
       return ViewOfPlain(static_cast<const k8s::discovery::v1::EndpointSlice&>(object));
+    case FeedKind::kAddressSet:
+    case FeedKind::kNetworkPolicy:
+    case FeedKind::kNamespace:
     case FeedKind::kPod: break;
   }
   return ViewOfPod(static_cast<const core::Pod&>(object));

@@ -17,6 +17,7 @@
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
+#include "proto/k8s/networking/v1/networking.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
 
 namespace skiff::cp {
@@ -141,6 +142,33 @@ TEST_F(FeedTest, NodeIsToldOfItsShareOnly) {
   EXPECT_THAT(Take(), ElementsAre("Node n1", "Secret default/mine", "Service default/svc",
                                   "Pod default/web", "mark"));
   EXPECT_THAT(Take(), IsEmpty());
+}
+
+// Policies and what they name come before the pods that they are about, in the same state.
+TEST_F(FeedTest, PoliciesComeBeforeTheirPods) {
+  auto policy = Named<k8s::networking::v1::NetworkPolicy>("p");
+  policy.mutable_spec()->add_policy_types("Ingress");
+  auto& peer = *policy.mutable_spec()->add_ingress()->add_from()->mutable_pod_selector();
+  (*peer.mutable_match_labels())["app"] = "client";
+  ASSERT_TRUE(client.Create(policy).ok());
+  core::Pod peer_pod = MakePod("client", "n2");
+  (*peer_pod.mutable_metadata()->mutable_labels())["app"] = "client";
+  ASSERT_TRUE(client.Create(peer_pod).ok());
+  peer_pod.mutable_status()->set_pod_ip("10.0.0.1");
+  ASSERT_TRUE(client.UpdateStatus(peer_pod).ok());
+  executor.RunUntilIdle();
+  EXPECT_TRUE(Connect(0));
+  EXPECT_THAT(Take(), ElementsAre("mark")) << "no pod, no policy";
+  ASSERT_TRUE(client.Create(MakePod("web", "n1")).ok());
+  std::vector<std::string> taken = Take();
+  ASSERT_EQ(taken.size(), 4u);
+  EXPECT_TRUE(taken[0].starts_with("AddressSet ")) << taken[0];
+  EXPECT_EQ(taken[1], "NetworkPolicy default/p");
+  EXPECT_EQ(taken[2], "Pod default/web");
+  client.Remove(peer_pod, "default", "client");
+  EXPECT_THAT(Take(), ElementsAre("-" + taken[0], "mark"));
+  client.Remove(policy, "default", "p");
+  EXPECT_THAT(Take(), ElementsAre("-NetworkPolicy default/p", "mark"));
 }
 
 TEST_F(FeedTest, ChangesWakeAndCoalesce) {
