@@ -9,6 +9,7 @@
 #include "agent/events/recorder.h"
 #include "agent/pods/cgroups.h"
 #include "agent/pods/id_ranges.h"
+#include "agent/pods/traffic_rules.h"
 #include "agent/probes/runner.h"
 #include "agent/spec/node_context.h"
 #include "agent/volumes/volumes.h"
@@ -36,6 +37,7 @@ struct PodDeps {
   std::function<void(const k8s::core::v1::Pod&, const k8s::core::v1::PodStatus&)> report_status;
   // Nothing of a deleted pod is left on the node. Called on the pod's strand.
   std::function<void(const k8s::core::v1::Pod&)> report_gone;
+  TrafficRules* traffic = nullptr;  // null: there are none, pods start at once
 };
 
 }  // namespace skiff::agent

@@ -252,6 +252,7 @@ void PodWorker::Reconcile() {
     std::lock_guard lock(view_mutex_);
     view_ = std::move(view);
   }
+  TellAddresses();
   ReportStatus();
   if (state.phase == Phase::kTerminated) ReconcileTerminated();
   WakeIn(kFullPass);
@@ -374,6 +375,15 @@ void PodWorker::UpdateProbes() {
     running.push_back(std::move(probed));
   }
   state.prober->Update(*state.pod, PodIp(), running, state.phase != Phase::kSyncing);
+}
+
+// The addresses are the pod's as long as something of it may use them.
+void PodWorker::TellAddresses() {
+  State& state = *state_;
+  if (deps_.traffic == nullptr || state.pod == nullptr) return;
+  const ObservedSandbox* sandbox = state.observed.NewestSandbox();
+  bool in_use = sandbox != nullptr && (sandbox->ready || state.observed.AnyRunning());
+  deps_.traffic->Observe(state.pod, in_use ? sandbox->ips : std::vector<std::string>());
 }
 
 void PodWorker::ReportStatus() {

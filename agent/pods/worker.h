@@ -80,6 +80,8 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void ApplySandbox(uint32_t attempt, bool changed);
   void SandboxDone(SandboxResult result);
   void ApplyStart(const StartAction& start);
+  void Admitted(uint64_t generation, const ContainerStep& step, const Result<>& admitted);
+  void ChooseImage(uint64_t generation, const ContainerStep& step);
   void ImageDecided(uint64_t generation, const ContainerStep& step, ImageDecision decision);
   void ImagePulled(uint64_t generation, const ContainerStep& step, Result<ImageInfo> image);
   void StartContainer(const ContainerStep& step, const ImageInfo& image);
@@ -93,6 +95,7 @@ class PodWorker : public std::enable_shared_from_this<PodWorker> {
   void UpdateProbes();
   void RefreshVolumes();
   void ReportStatus();
+  void TellAddresses();
   void WakeAt(WallTime time);
   void WakeIn(std::chrono::nanoseconds delay);
   WallTime Now() const;

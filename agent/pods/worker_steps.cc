@@ -151,6 +151,33 @@ void PodWorker::ApplyStart(const StartAction& start) {
   step.sandbox = *state.observed.NewestSandbox();
   step.volumes = state.volumes;
   uint64_t generation = state.start_generation;
+  if (deps_.traffic == nullptr || step.sandbox.ips.empty()) {
+    ChooseImage(generation, step);
+    return;
+  }
+  deps_.traffic->Admit(
+      step.pod, step.sandbox.ips, [self = shared_from_this(), step, generation](Result<> admitted) {
+        self->OnStrand([step, generation, admitted = std::move(admitted)](PodWorker& worker) {
+          worker.Admitted(generation, step, admitted);
+        });
+      });
+}
+
+void PodWorker::Admitted(uint64_t generation, const ContainerStep& step, const Result<>& admitted) {
+  State& state = *state_;
+  if (!state.start || state.start->generation != generation) return;
+  if (admitted.ok()) {
+    ChooseImage(generation, step);
+    return;
+  }
+  std::string message =
+      "the network policies of the pod are not in force: " + admitted.error().message();
+  deps_.events.Warning(SubjectOf(*step.pod, FieldPath(*step.pod, step.name)), "Failed",
+                       "Error: " + message);
+  StartFailed(step.name, {"CreateContainerError", std::move(message)}, kRetryConfig);
+}
+
+void PodWorker::ChooseImage(uint64_t generation, const ContainerStep& step) {
   RunStep(
       deps_.blocking, [step](const PodDeps& deps) { return DecideImage(deps, step); },
       [step, generation](PodWorker& self, ImageDecision decision) {
@@ -342,6 +369,7 @@ void PodWorker::Release() {
           self.WakeIn(kRetryRelease);
           return;
         }
+        if (self.deps_.traffic != nullptr) self.deps_.traffic->Forget(self.identity_.uid);
         after.phase = Phase::kReleased;
         (void)self.strand_->Cancel(after.timer);
         if (after.object_gone || after.pod == nullptr) {

@@ -95,6 +95,42 @@ TEST_F(PodWorkerTest, AHandlerWithoutUserNamespacesIsNamed) {
   EXPECT_THAT(world.cri.sandboxes(), IsEmpty());
 }
 
+TEST_F(PodWorkerTest, ContainersWaitForTheRulesOfTheirPod) {
+  world.traffic.admits = false;
+  auto pod = World::MakePod(kWeb);
+  world.Run({pod});
+  EXPECT_THAT(world.cri.calls(), ElementsAre("RunPodSandbox web"));
+  ASSERT_EQ(world.traffic.waiting.size(), 1u);
+  EXPECT_THAT(world.traffic.addresses["uid-web"], ElementsAre(world.cri.sandboxes()[0].ip));
+  // The kernel refuses: said, and tried again.
+  world.traffic.waiting[0](Error(Code::kUnavailable, "no nftables"));
+  world.executor.RunUntilIdle();
+  EXPECT_EQ(world.container().state().waiting().reason(), "CreateContainerError");
+  EXPECT_THAT(world.container().state().waiting().message(), HasSubstr("no nftables"));
+  EXPECT_TRUE(world.SawEvent("Failed", "the network policies of the pod are not in force"));
+  world.Advance(seconds(11));
+  ASSERT_EQ(world.traffic.waiting.size(), 2u);
+  world.traffic.waiting[1](Result<>());
+  world.executor.RunUntilIdle();
+  EXPECT_EQ(world.status().phase(), "Running");
+  // What nothing uses any more is free.
+  world.Run({World::Deleted(*pod, 0)});
+  world.Run({});
+  world.Advance(seconds(5));
+  EXPECT_THAT(world.traffic.addresses, Not(Contains(::testing::Key("uid-web"))));
+}
+
+TEST_F(PodWorkerTest, APodThatGoesDoesNotWaitForRules) {
+  world.traffic.admits = false;
+  auto pod = World::MakePod(kWeb);
+  world.Run({pod});
+  world.Run({World::Deleted(*pod, 0)});
+  EXPECT_THAT(world.gone, ElementsAre("web"));
+  world.traffic.waiting[0](Result<>());
+  world.executor.RunUntilIdle();
+  EXPECT_EQ(Starts("web"), 0u);
+}
+
 TEST_F(PodWorkerTest, SaysNothingTwice) {
   auto pod = World::MakePod(kWeb);
   world.Run({pod});

@@ -102,6 +102,23 @@ class FakeProbes : public ProbeRunner {
   }
 };
 
+// Admits pods when told to.
+class FakeTraffic : public TrafficRules {
+ public:
+  std::map<std::string, std::vector<std::string>> addresses;  // by uid, as last observed
+  std::vector<std::function<void(Result<>)>> waiting;
+  bool admits = true;
+
+  void Admit(PodPtr, std::vector<std::string>, std::function<void(Result<>)> done) override {
+    if (admits) return done(Result<>());
+    waiting.push_back(std::move(done));
+  }
+  void Observe(PodPtr pod, std::vector<std::string> now) override {
+    addresses[pod->metadata().uid()] = std::move(now);
+  }
+  void Forget(const std::string& uid) override { addresses.erase(uid); }
+};
+
 class World {
  public:
   World() : dir_(std::move(TempDir::Make("agent").value())) {
@@ -177,7 +194,8 @@ class World {
                   statuses[pod.metadata().name()] = status;
                   ++reports;
                 },
-                [this](const k8s::core::v1::Pod& pod) { gone.push_back(pod.metadata().name()); }});
+                [this](const k8s::core::v1::Pod& pod) { gone.push_back(pod.metadata().name()); },
+                &traffic});
     workers = std::make_unique<PodWorkers>(*deps);
   }
 
@@ -204,6 +222,7 @@ class World {
   FakeObjects objects;
   FakeCgroups cgroups;
   IdRanges id_ranges{{}};
+  FakeTraffic traffic;
   std::map<std::string, k8s::core::v1::PodStatus> statuses;
   std::vector<k8s::core::v1::Event> events;
   std::vector<std::string> gone;
