@@ -175,7 +175,8 @@ Result<> Agent::Parts::StartPods() {
               },
               [this](const core::Pod& pod) {
                 if (link != nullptr) link->ReportGone(pod);
-              }});
+              },
+              network->traffic()});
   workers = std::make_unique<PodWorkers>(*pod_deps);
   if (!config.server.empty()) {
     link = NodeLink::Make({config.server, config.node_name, config.token, config.ca_hash,

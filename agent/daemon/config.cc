@@ -94,6 +94,9 @@ void Read(const YAML::Node& root, AgentConfig* config) {
   auto read_proxy = [config](const YAML::Node& node) {
     ReadMap(node, "proxy", {{"mode", Into(&config->proxy_mode)}});
   };
+  auto read_policy = [config](const YAML::Node& node) {
+    ReadMap(node, "networkPolicy", {{"mode", Into(&config->network_policy_mode)}});
+  };
   auto read_overlay = [config](const YAML::Node& node) {
     ReadMap(node, "overlay", {{"mode", Into(&config->overlay_mode)}});
   };
@@ -134,6 +137,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"proxy", read_proxy},
            {"dns", read_dns},
            {"overlay", read_overlay},
+           {"networkPolicy", read_policy},
            {"maxPods", Into(&config->max_pods)},
            {"containerLogMaxSize", read_log_size},
            {"containerLogMaxFiles", Into(&config->container_log_max_files)},
@@ -222,6 +226,10 @@ Result<> CompleteConfig(AgentConfig* config) {
   }
   if (config->proxy_mode != "iptables" && config->proxy_mode != "none") {
     return bad("proxy.mode must be \"iptables\" or \"none\", not \"" + config->proxy_mode + "\"");
+  }
+  if (config->network_policy_mode != "nftables" && config->network_policy_mode != "none") {
+    return bad("networkPolicy.mode must be \"nftables\" or \"none\", not \"" +
+               config->network_policy_mode + "\"");
   }
   if (config->overlay_mode != "none") {
     TRY(cni::ParseOverlayMode(config->overlay_mode).With("overlay.mode"));

@@ -61,6 +61,7 @@ struct AgentConfig {
   std::vector<RuntimeHandlerConfig> runtime_handlers;
   std::string proxy_mode = "iptables";
   std::string overlay_mode = "vxlan";
+  std::string network_policy_mode = "nftables";
   DnsSettings dns;
   int max_pods = 110;
   // Unset: 10Mi for the node's own pods; none for those of another kubelet, which rotates itself.

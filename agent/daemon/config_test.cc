@@ -87,6 +87,9 @@ TEST(ConfigTest, CompletesAndChecks) {
   config.proxy_mode = "magic";
   EXPECT_FALSE(CompleteConfig(&config).ok());
   config.proxy_mode = "none";
+  config.network_policy_mode = "magic";
+  EXPECT_FALSE(CompleteConfig(&config).ok());
+  config.network_policy_mode = "none";
   config.state_dir = "relative";
   EXPECT_FALSE(CompleteConfig(&config).ok());
 }

@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "agent/daemon/overlay_link.h"
+#include "agent/daemon/policy_link.h"
 #include "agent/dns/node_address.h"
 #include "agent/dns/server.h"
+#include "agent/policy/rule_writer.h"
 #include "agent/proxy/balancer_addresses.h"
 #include "agent/proxy/proxy.h"
 #include "base/log.h"
@@ -113,6 +115,14 @@ std::unique_ptr<proxy::BalancerAddresses> MakeBalancers(const AgentConfig& confi
   return std::make_unique<proxy::BalancerAddresses>(config.node_name, deps.blocking, deps.iptables);
 }
 
+std::unique_ptr<PolicyLink> MakePolicies(const AgentConfig& config, Executor& blocking) {
+  // Another runtime's network need not pass where the rules are; without a cluster there are no
+  // policies.
+  bool none = config.network_policy_mode == "none" || !config.runtime_endpoint.empty() ||
+              config.server.empty();
+  return none ? nullptr : std::make_unique<PolicyLink>(blocking);
+}
+
 }  // namespace
 
 struct NodeNetwork::Parts {
@@ -124,6 +134,7 @@ struct NodeNetwork::Parts {
   // Each has been told everything once; changes are enough from there on.
   bool proxy_fed = false, dns_fed = false, balancers_fed = false;
   std::unique_ptr<OverlayLink> overlay;  // null: none is wanted
+  std::unique_ptr<PolicyLink> policies;  // null: none are enforced
   std::string zone = {};                 // this node's
 
   // What this node's Node object says of it; all is to be told again where that means something
@@ -140,7 +151,8 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .proxy = nullptr,
                        .dns = nullptr,
                        .balancers = MakeBalancers(config, deps),
-                       .overlay = MakeOverlay(config, deps.blocking)}) {}
+                       .overlay = MakeOverlay(config, deps.blocking),
+                       .policies = MakePolicies(config, deps.blocking)}) {}
 NodeNetwork::~NodeNetwork() = default;
 
 void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& settings) {
@@ -217,6 +229,10 @@ void NodeNetwork::Parts::ObserveOwnNode(const DesiredState& desired) {
   proxy_fed = false;
 }
 
+TrafficRules* NodeNetwork::traffic() {
+  return parts_->policies == nullptr ? nullptr : &parts_->policies->enforcer();
+}
+
 void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& change) {
   if (TouchesNodes(change)) parts_->ObserveOwnNode(desired);
   if (parts_->proxy != nullptr) Feed(*parts_->proxy, desired, change, &parts_->proxy_fed);
@@ -225,10 +241,13 @@ void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& 
     Feed(*parts_->balancers, desired, change, &parts_->balancers_fed);
   }
   if (parts_->overlay != nullptr && TouchesNodes(change)) parts_->FeedOverlay(desired);
+  if (parts_->policies != nullptr) parts_->policies->ApplyChange(desired, change);
 }
 
 Result<> RemoveNodeNetwork(net::Iptables& iptables) {
   TRY(proxy::RemoveAllRules(iptables));
+  net::SystemNft nft;
+  TRY(policy::RemovePolicyTables(nft));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));
   TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig().link));

@@ -1,5 +1,5 @@
 // NodeNetwork: what makes the cluster one network for this node's pods: the way to other nodes'
-// pods, the service proxy and the cluster DNS, fed from the desired state.
+// pods, the service proxy, the cluster DNS and the network policies, fed from the desired state.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include "agent/daemon/config.h"
 #include "agent/desired/desired_state.h"
+#include "agent/pods/traffic_rules.h"
 #include "base/async/executor.h"
 #include "base/result.h"
 
@@ -39,6 +40,8 @@ class NodeNetwork {
   void ApplyChange(const DesiredState& desired, const DesiredChange& change);
   // The node's own addresses, when they are known and when they change. Any thread.
   void SetNodeAddresses(const std::vector<std::string>& addresses);
+  // Null where there are none. Lives as long as this.
+  TrafficRules* traffic();
 
  private:
   struct Parts;
