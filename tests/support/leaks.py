@@ -19,6 +19,7 @@ def snapshot(cluster, node):
         "links": _lines(node, "ip", "-o", "link", pick=r"^\d+: ([^@:]+)"),
         "addresses": _lines(node, "ip", "-o", "addr", pick=r"^\d+: (\S+ +inet6? \S+)", drop="fe80:"),
         "iptables": _rules(node, "iptables-save") | _rules(node, "ip6tables-save"),
+        "nftables": _lines(node, "nft", "list", "tables", pick=r"^table (\S+ skiff-\S+)"),
         "cgroups": _cgroups(cluster),
         "files": _files(node),
         "network namespaces": _files(node, only=["run/netns"]),
