@@ -17,6 +17,11 @@
 namespace skiff::net {
 namespace {
 
+// All of them are among the flags that fit the header's byte. IFA_F_TEMPORARY means "secondary" for
+// IPv4 (if_addr.h), which such an address is called at no less.
+constexpr uint8_t kUnstableFlags =
+    IFA_F_TEMPORARY | IFA_F_DEPRECATED | IFA_F_TENTATIVE | IFA_F_DADFAILED;
+
 uint8_t FamilyNumber(IpFamily family) { return family == IpFamily::kV4 ? AF_INET : AF_INET6; }
 
 std::string IndexText(int index) { return "link " + std::to_string(index); }
@@ -114,6 +119,13 @@ NetlinkMessage RouteMessage(int type, int flags, const Route& route, RouteOwner 
   if (route.source) message.PutAddress(RTA_PREFSRC, *route.source);
   if (route.metric != 0) message.PutU32(RTA_PRIORITY, route.metric);
   if (route.link != 0) message.PutU32(RTA_OIF, static_cast<uint32_t>(route.link));
+  if (route.mtu != 0) {
+    message.Nest(RTA_METRICS, [&route](NetlinkMessage& metrics) {
+      metrics.PutU32(RTAX_MTU, route.mtu);
+      // Forwarding IPv6 heeds a route's MTU only when it is locked (ip6_dst_mtu_maybe_forward).
+      if (route.destination.first().is_v6()) metrics.PutU32(RTAX_LOCK, 1U << RTAX_MTU);
+    });
+  }
   return message;
 }
 
@@ -144,6 +156,12 @@ std::optional<Route> ParseRoute(nlmsghdr* header, IpFamily family,
   if (nlattr* link = attributes[RTA_OIF]) route.link = static_cast<int>(nla_get_u32(link));
   if (nlattr* metric = attributes[RTA_PRIORITY]) route.metric = nla_get_u32(metric);
   route.on_link = (info->rtm_flags & RTNH_F_ONLINK) != 0;
+  std::array<nlattr*, RTAX_MAX + 1> metrics{};
+  if (attributes[RTA_METRICS] != nullptr &&
+      nla_parse_nested(metrics.data(), RTAX_MAX, attributes[RTA_METRICS], nullptr) == 0 &&
+      metrics[RTAX_MTU] != nullptr) {
+    route.mtu = nla_get_u32(metrics[RTAX_MTU]);
+  }
   return route;
 }
 
@@ -323,8 +341,10 @@ NetlinkMessage CreateVxlan(const VxlanSpec& spec) {
       uint16_t port = htons(spec.port);
       data.PutU32(IFLA_VXLAN_ID, spec.vni).Put(IFLA_VXLAN_PORT, &port, sizeof port);
       data.PutU8(IFLA_VXLAN_LEARNING, 0);
-      // A link is for one family; without an address of IPv6 it is for IPv4.
-      if (spec.underlay == IpFamily::kV6) data.PutAddress(IFLA_VXLAN_LOCAL6, spec.local);
+      // A link is for one family; without an address of IPv6 it is for IPv4. "::" is any.
+      if (spec.underlay == IpFamily::kV6) {
+        data.PutAddress(IFLA_VXLAN_LOCAL6, IpAddress::Parse("::").value());
+      }
     });
   });
   return message;
@@ -457,9 +477,11 @@ Result<std::vector<LinkAddress>> Rtnl::ListAddresses(IpFamily family) {
     const void* bytes = AttributeData(attributes[IFA_LOCAL], size);
     if (bytes == nullptr) bytes = AttributeData(attributes[IFA_ADDRESS], size);
     if (bytes == nullptr || info->ifa_family != filter.ifa_family) return;
-    LinkAddress address{.link = static_cast<int>(info->ifa_index),
-                        .address = IpAddress::FromBytes(family, bytes),
-                        .prefix_length = info->ifa_prefixlen};
+    LinkAddress address{
+        .link = static_cast<int>(info->ifa_index),
+        .address = IpAddress::FromBytes(family, bytes),
+        .prefix_length = info->ifa_prefixlen,
+        .stable = family == IpFamily::kV4 || (info->ifa_flags & kUnstableFlags) == 0};
     std::erase(addresses, address);
     addresses.push_back(address);
   }));

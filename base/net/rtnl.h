@@ -47,6 +47,9 @@ struct LinkAddress {
   int link = 0;
   IpAddress address;
   int prefix_length = 0;
+  // False of IPv6 addresses that are not for being called at: temporary (RFC 8981), deprecated,
+  // being checked for a double or found to be one.
+  bool stable = true;
   bool operator==(const LinkAddress&) const = default;
 };
 
@@ -59,6 +62,8 @@ struct Route {
   // The address that local programs send from.
   std::optional<IpAddress> source;
   uint32_t metric = 0;  // of IPv6 routes 1024 where not set
+  // The largest packet that may go this way, where that is less than the link's; 0: not set.
+  uint32_t mtu = 0;
   bool operator==(const Route&) const = default;
 };
 
@@ -88,9 +93,8 @@ struct VxlanSpec {
   uint32_t mtu = 0;
   uint32_t vni = 0;
   uint16_t port = 0;
+  // What it sends over; from which address, the kernel chooses for each packet.
   IpFamily underlay = IpFamily::kV4;
-  // What an IPv6 underlay sends from; the kernel chooses for IPv4.
-  IpAddress local;
 };
 
 struct VethSpec {
