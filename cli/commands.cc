@@ -173,8 +173,10 @@ Result<> RunJoin(const JoinOptions& options) {
 
 Result<> RunInit(const InitOptions& options) {
   Settings settings;
-  if (!options.advertise_address.empty()) {
-    settings.emplace_back("advertiseAddress", options.advertise_address);
+  for (const auto& [key, value] : {std::pair("advertiseAddress", &options.advertise_address),
+                                   std::pair("clusterCidr", &options.cluster_cidr),
+                                   std::pair("serviceCidr", &options.service_cidr)}) {
+    if (!value->empty()) settings.emplace_back(key, *value);
   }
   if (!settings.empty() || !PathExists(options.config)) {
     TRY(WriteSettings(options.config, settings).With("write the control plane's configuration"));

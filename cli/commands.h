@@ -33,6 +33,8 @@ struct InitOptions {
   std::string config;
   std::string kubeconfig;
   std::string advertise_address;
+  std::string cluster_cidr;
+  std::string service_cidr;
   bool start = true;
 };
 Result<> RunInit(const InitOptions& options);

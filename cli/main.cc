@@ -92,6 +92,9 @@ void AddInit(CLI::App& app, Command& command) {
       ->capture_default_str();
   init->add_option("--advertise-address", options.advertise_address,
                    "The address that nodes and clients reach this machine by");
+  init->add_option("--cluster-cidr", options.cluster_cidr,
+                   "The pods' ranges: one, or one of each family with a comma between them");
+  init->add_option("--service-cidr", options.service_cidr, "The services' ranges, likewise");
   init->add_flag("--no-start", no_start, "Only write the configuration");
   init->callback([&command] {
     command = [] {

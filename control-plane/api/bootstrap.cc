@@ -1,5 +1,7 @@
 #include "control-plane/api/bootstrap.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/net/ip.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
@@ -15,6 +17,10 @@ namespace discovery = k8s::discovery::v1;
 constexpr const char* kName = "kubernetes";
 constexpr const char* kNamespace = "default";
 constexpr int kServicePort = 443;
+constexpr const char* kDnsName = "kube-dns";
+constexpr const char* kDnsNamespace = "kube-system";
+constexpr const char* kProxyLabel = "service.kubernetes.io/service-proxy-name";
+constexpr const char* kProxyName = "skiff-dns";
 
 template <class T>
 Result<void> CreateIfMissing(Client& client, const T& object) {
@@ -79,7 +85,8 @@ Result<void> EnsureEndpoints(Client& client, const BootstrapOptions& options) {
 Result<void> EnsureSlice(Client& client, const BootstrapOptions& options) {
   auto slice = Named<discovery::EndpointSlice>();
   (*slice.mutable_metadata()->mutable_labels())["kubernetes.io/service-name"] = kName;
-  slice.set_address_type("IPv4");
+  slice.set_address_type(options.advertise_address.find(':') == std::string::npos ? "IPv4"
+                                                                                  : "IPv6");
   auto* endpoint = slice.add_endpoints();
   endpoint->add_addresses(options.advertise_address);
   endpoint->mutable_conditions()->set_ready(true);
@@ -89,6 +96,11 @@ Result<void> EnsureSlice(Client& client, const BootstrapOptions& options) {
   port->set_port(options.advertise_port);
   TRY(CreateIfMissing(client, slice));
   auto stored = TRY(client.Get<discovery::EndpointSlice>(kNamespace, kName));
+  if (stored->address_type() != slice.address_type()) {
+    // The type of a slice cannot be changed.
+    TRY(client.Delete<discovery::EndpointSlice>(kNamespace, kName));
+    return CreateIfMissing(client, slice);
+  }
   if (stored->endpoints_size() == 1 && stored->ports_size() == 1 &&
       stored->endpoints(0).addresses(0) == options.advertise_address &&
       stored->ports(0).port() == options.advertise_port) {
@@ -101,18 +113,42 @@ Result<void> EnsureSlice(Client& client, const BootstrapOptions& options) {
   return {};
 }
 
+void SetDnsAddresses(const BootstrapOptions& options, core::ServiceSpec* spec) {
+  spec->set_cluster_ip(options.dns_addresses.front());
+  *spec->mutable_cluster_ips() = {options.dns_addresses.begin(), options.dns_addresses.end()};
+  spec->clear_ip_families();
+  spec->set_ip_family_policy(options.dns_addresses.size() > 1 ? "RequireDualStack" : "SingleStack");
+}
+
+// A family may have come or gone since the Service was made.
+Result<void> CorrectDnsService(Client& client, const BootstrapOptions& options) {
+  auto stored = TRY(client.Get<core::Service>(kDnsNamespace, kDnsName));
+  auto proxied_by = stored->metadata().labels().find(kProxyLabel);
+  const auto& present = stored->spec().cluster_ips();
+  bool ours = proxied_by != stored->metadata().labels().end() && proxied_by->second == kProxyName;
+  if (!ours || present.empty() || present[0] != options.dns_addresses.front() ||
+      std::equal(present.begin(), present.end(), options.dns_addresses.begin(),
+                 options.dns_addresses.end())) {
+    return {};
+  }
+  auto corrected = *stored;
+  SetDnsAddresses(options, corrected.mutable_spec());
+  TRY(client.Update(corrected));
+  return {};
+}
+
 // A Service that somebody else has made of it (another DNS in pods, say) is left alone.
 Result<void> EnsureDnsService(Client& client, const BootstrapOptions& options) {
   core::Service service;
-  service.mutable_metadata()->set_name("kube-dns");
-  service.mutable_metadata()->set_namespace_("kube-system");
+  service.mutable_metadata()->set_name(kDnsName);
+  service.mutable_metadata()->set_namespace_(kDnsNamespace);
   auto& labels = *service.mutable_metadata()->mutable_labels();
   labels["k8s-app"] = "kube-dns";
   labels["kubernetes.io/cluster-service"] = "true";
   labels["kubernetes.io/name"] = "CoreDNS";
-  labels["service.kubernetes.io/service-proxy-name"] = "skiff-dns";
+  labels[kProxyLabel] = kProxyName;
   auto* spec = service.mutable_spec();
-  spec->set_cluster_ip(options.dns_address);
+  SetDnsAddresses(options, spec);
   for (auto [name, protocol] : {std::pair("dns", "UDP"), std::pair("dns-tcp", "TCP")}) {
     auto* port = spec->add_ports();
     port->set_name(name);
@@ -120,10 +156,11 @@ Result<void> EnsureDnsService(Client& client, const BootstrapOptions& options) {
     port->set_port(53);
   }
   auto made = CreateIfMissing(client, service);
+  if (made.ok()) made = CorrectDnsService(client, options);
   if (!made.ok() && made.error().code() == Code::kInvalidArgument) {
     // An older cluster may have given the address away.
     log::Error("no kube-dns Service; set clusterDns to an address that is free",
-               {{"address", options.dns_address}, {"error", made.error()}});
+               {{"address", options.dns_addresses.front()}, {"error", made.error()}});
     return {};
   }
   return made;
@@ -147,7 +184,7 @@ Result<void> Bootstrap(Client& client, const BootstrapOptions& options) {
     TRY(EnsureEndpoints(client, options));
     TRY(EnsureSlice(client, options));
   }
-  if (!options.dns_address.empty()) TRY(EnsureDnsService(client, options));
+  if (!options.dns_addresses.empty()) TRY(EnsureDnsService(client, options));
   return {};
 }
 

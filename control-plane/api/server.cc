@@ -13,6 +13,12 @@
 namespace skiff::cp {
 namespace {
 
+std::string ServerAddress(const ApiServerOptions& options) {
+  const std::string& host = options.advertise_address;
+  const bool v6 = host.find(':') != std::string::npos;
+  return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(options.advertise_port);
+}
+
 // Owns the parts in the order in which they use one another.
 class ApiServerHere final : public ApiServer {
  public:
@@ -24,8 +30,8 @@ class ApiServerHere final : public ApiServer {
         client_(MakeLocalClient(registry_, deps.kinds)),
         router_(std::make_shared<Router>(
             RestDeps{registry_, deps.kinds, deps.workers, deps.tunnels, deps.clock},
-            RouterOptions{options.advertise_address + ":" + std::to_string(options.advertise_port),
-                          options.skiff_version, options.max_inflight, deps.openapi})),
+            RouterOptions{ServerAddress(options), options.skiff_version, options.max_inflight,
+                          deps.openapi})),
         compactor_(deps.store, deps.workers, options.compact_after) {}
 
   Client& client() override { return *client_; }
@@ -64,12 +70,12 @@ Result<void> RepairServices(ApiServerHere& server, const Kinds& kinds) {
 Result<std::unique_ptr<ApiServer>> ApiServer::Open(Deps deps, ApiServerOptions options) {
   auto cache = TRY(WatchCache::Start(deps.store, deps.kinds));
   auto services = TRY(ServiceAllocator::Open(
-      deps.store, {options.service_cidr, options.first_node_port, options.last_node_port}));
+      deps.store, {options.service_cidrs, options.first_node_port, options.last_node_port}));
   auto server =
       std::make_unique<ApiServerHere>(deps, std::move(cache), std::move(services), options);
   TRY(RepairServices(*server, deps.kinds));
   TRY(Bootstrap(server->client(), {server->services().FirstAddress(), options.advertise_address,
-                                   options.advertise_port, options.dns_address})
+                                   options.advertise_port, options.dns_addresses})
           .With("make the objects of the cluster"));
   return std::unique_ptr<ApiServer>(std::move(server));
 }

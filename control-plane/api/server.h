@@ -22,8 +22,9 @@
 namespace skiff::cp {
 
 struct ApiServerOptions {
-  std::string service_cidr = "10.96.0.0/16";
-  std::string dns_address;  // of the kube-dns Service; empty: none
+  // One, or one of each family; the first one's family is Services' default.
+  std::vector<std::string> service_cidrs = {"10.96.0.0/16"};
+  std::vector<std::string> dns_addresses;  // of the kube-dns Service; empty: none
   int first_node_port = 30000;
   int last_node_port = 32767;
   // Where clients and pods reach this server: the endpoint of the kubernetes Service.

@@ -88,11 +88,11 @@ class NodeCidrController : public Controller {
     Observe<Node>(nodes_, [this](const NodePtr& before, const NodePtr& now) {
       if (now) {
         ForEachPart(*now, &CidrAllocator::Occupy);
-        if (now->spec().pod_cidr().empty()) queue_.Add(now->metadata().name());
+        if (LacksPart(*now)) queue_.Add(now->metadata().name());
       } else {
         ForEachPart(*before, &CidrAllocator::Release);
         for (const NodePtr& node : nodes_.All()) {
-          if (node->spec().pod_cidr().empty()) queue_.Add(node->metadata().name());
+          if (LacksPart(*node)) queue_.Add(node->metadata().name());
         }
       }
     });
@@ -101,10 +101,10 @@ class NodeCidrController : public Controller {
  protected:
   Result<> Sync(const std::string& name) override {
     NodePtr node = nodes_.Find(name);
-    if (!node || !node->spec().pod_cidr().empty() || allocators_.empty()) return {};
+    if (!node || !LacksPart(*node)) return {};
     Node updated = *node;
-    updated.mutable_spec()->clear_pod_cidrs();
-    Result<> result = Assign(&updated);
+    std::vector<std::string> acquired;
+    Result<> result = Assign(&updated, &acquired);
     if (result.ok()) {
       auto stored = client_.Update(updated);
       if (stored.ok()) {
@@ -113,7 +113,9 @@ class NodeCidrController : public Controller {
       }
       result = stored.error();
     }
-    ForEachPart(updated, &CidrAllocator::Release);
+    for (const std::string& part : acquired) {
+      for (CidrAllocator& allocator : allocators_) allocator.Release(part);
+    }
     if (result.error().code() == Code::kNotFound) return {};
     if (result.error().code() == Code::kResourceExhausted) {
       events_.Normal(*node, "CIDRNotAvailable",
@@ -123,11 +125,31 @@ class NodeCidrController : public Controller {
   }
 
  private:
-  Result<> Assign(Node* node) {
-    for (CidrAllocator& allocator : allocators_) {
-      node->mutable_spec()->add_pod_cidrs(TRY(allocator.Acquire()));
+  static bool HasPartOf(const Node& node, const CidrAllocator& allocator) {
+    auto same = [&allocator](const std::string& part) {
+      auto prefix = net::IpPrefix::Parse(part);
+      return prefix.ok() && prefix->family() == allocator.family();
+    };
+    return same(node.spec().pod_cidr()) || std::ranges::any_of(node.spec().pod_cidrs(), same);
+  }
+
+  bool LacksPart(const Node& node) const {
+    return std::ranges::any_of(allocators_, [&node](const CidrAllocator& allocator) {
+      return !HasPartOf(node, allocator);
+    });
+  }
+
+  Result<> Assign(Node* node, std::vector<std::string>* acquired) {
+    auto* spec = node->mutable_spec();
+    if (spec->pod_cidrs().empty() && !spec->pod_cidr().empty()) {
+      spec->add_pod_cidrs(spec->pod_cidr());
     }
-    node->mutable_spec()->set_pod_cidr(node->spec().pod_cidrs(0));
+    for (CidrAllocator& allocator : allocators_) {
+      if (HasPartOf(*node, allocator)) continue;
+      acquired->push_back(TRY(allocator.Acquire()));
+      spec->add_pod_cidrs(acquired->back());
+    }
+    spec->set_pod_cidr(spec->pod_cidrs(0));
     return {};
   }
 

@@ -42,7 +42,9 @@ class CidrAllocator {
   std::set<uint32_t> used_;
 };
 
-// Gives every node its spec.podCIDR and spec.podCIDRs, one part of each network.
+// Gives every node its spec.podCIDR and spec.podCIDRs, one part of each network. A node that has
+// one of another family already gets the rest behind it: the family it had first stays its primary
+// one.
 std::shared_ptr<Controller> MakeNodeCidrController(Client& client, Executor& executor,
                                                    std::vector<CidrAllocator> allocators);
 

@@ -1,16 +1,17 @@
 #include "control-plane/daemon/config.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <functional>
 #include <map>
 
+#include "base/net/families.h"
 #include "base/net/ip.h"
+#include "base/net/socket_address.h"
 #include "base/os/files.h"
 #include "base/os/unique_fd.h"
 
@@ -78,20 +79,67 @@ Result<void> ReadLoadBalancer(const YAML::Node& node, bool* enabled,
   return {};
 }
 
-// The address packets to the world would leave from; nothing is sent (connect(2) on UDP).
-std::string DefaultRouteAddress() {
-  UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(9);
-  inet_pton(AF_INET, "192.0.2.1", &address.sin_addr);  // TEST-NET-1, RFC 5737
-  socklen_t length = sizeof address;
-  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    return {};
+std::vector<std::string> SplitList(std::string_view text) {
+  std::vector<std::string> items;
+  while (!text.empty()) {
+    std::string_view item = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(item.size() + 1, text.size()));
+    while (item.starts_with(' ')) item.remove_prefix(1);
+    while (item.ends_with(' ')) item.remove_suffix(1);
+    if (!item.empty()) items.emplace_back(item);
   }
-  char text[INET_ADDRSTRLEN];
-  return inet_ntop(AF_INET, &address.sin_addr, text, sizeof text);
+  return items;
+}
+
+// One text, or several: a list, or separated by commas.
+Result<void> ReadOneOrMore(const std::string& key, const YAML::Node& node,
+                           std::vector<std::string>* list) {
+  if (node.IsSequence()) return ReadList(key, node, list);
+  if (!node.IsScalar()) return AtLine(node, key + " must be a text or a list of texts");
+  *list = SplitList(node.Scalar());
+  return {};
+}
+
+// The address packets to the world would leave from; nothing is sent (connect(2) on UDP). A machine
+// without a network serves itself.
+std::string DefaultRouteAddress(net::IpFamily family) {
+  const bool v6 = family == net::IpFamily::kV6;
+  // For documentation only: TEST-NET-1 (RFC 5737) and 2001:db8::/32 (RFC 3849).
+  net::SocketAddress far({net::IpAddress::Parse(v6 ? "2001:db8::1" : "192.0.2.1").value(), 9});
+  net::SocketAddress near;
+  UniqueFd fd(::socket(net::SocketFamily(family), SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd || ::connect(fd.get(), far.get(), far.size()) != 0 ||
+      ::getsockname(fd.get(), near.get(), near.mutable_size()) != 0) {
+    return v6 ? "::1" : "127.0.0.1";
+  }
+  return near.endpoint().address.ToString();
+}
+
+// Of each range of services, the address among the texts that is in it; the tenth where none is.
+Result<std::vector<std::string>> DnsAddresses(const std::vector<std::string>& texts,
+                                              const std::vector<net::IpPrefix>& services) {
+  std::vector<net::IpAddress> given;
+  for (const std::string& text : texts) {
+    net::IpAddress address = TRY(net::IpAddress::Parse(text));
+    if (std::none_of(services.begin(), services.end(),
+                     [&](const net::IpPrefix& range) { return range.Contains(address); })) {
+      return Error(Code::kInvalidArgument, text + " is not in serviceCidr");
+    }
+    if (net::FirstOfFamily(given, address.family()) != nullptr) {
+      return Error(Code::kInvalidArgument, text + " is a second address of " +
+                                               std::string(net::FamilyName(address.family())));
+    }
+    given.push_back(address);
+  }
+  std::vector<std::string> addresses;
+  for (const net::IpPrefix& range : services) {
+    if (const net::IpAddress* address = net::FirstOfFamily(given, range.family())) {
+      addresses.push_back(address->ToString());
+    } else if (range.size() > kDnsIndex) {
+      addresses.push_back(range.At(kDnsIndex).ToString());
+    }
+  }
+  return addresses;
 }
 
 }  // namespace
@@ -123,21 +171,25 @@ Result<void> Config::ApplyYaml(std::string_view text) {
   auto into = [](std::string* target) -> Reader {
     return [target](const auto& key, const auto& node) { return ReadText(key, node, target); };
   };
+  auto number = [](int* target) -> Reader {
+    return [target](const auto& key, const auto& node) { return ReadNumber(key, node, target); };
+  };
+  auto one_or_more = [](std::vector<std::string>* target) -> Reader {
+    return [target](const auto& key, const auto& node) { return ReadOneOrMore(key, node, target); };
+  };
   const std::map<std::string, Reader> readers = {
       {"dataDir", into(&data_dir)},
       {"kubeconfig", into(&kubeconfig)},
       {"advertiseAddress", into(&advertise_address)},
       {"listenAddress", into(&listen_address)},
       {"nodeLinkAddress", into(&node_link_address)},
-      {"clusterCidr", into(&cluster_cidr)},
-      {"serviceCidr", into(&service_cidr)},
+      {"clusterCidr", one_or_more(&cluster_cidrs)},
+      {"serviceCidr", one_or_more(&service_cidrs)},
       {"clusterDomain", into(&cluster_domain)},
-      {"clusterDns", into(&cluster_dns)},
+      {"clusterDns", one_or_more(&cluster_dns)},
       {"logLevel", into(&log_level)},
-      {"nodeCidrMaskSize",
-       [this](const auto& key, const auto& node) {
-         return ReadNumber(key, node, &node_cidr_mask_size);
-       }},
+      {"nodeCidrMaskSize", number(&node_cidr_mask_size)},
+      {"nodeCidrMaskSizeIpv6", number(&node_cidr_mask_size_ipv6)},
       {"certificateNames",
        [this](const auto& key, const auto& node) {
          return ReadList(key, node, &certificate_names);
@@ -165,23 +217,31 @@ Result<void> Config::ApplyYaml(std::string_view text) {
 }
 
 Result<void> Config::FillDefaults() {
-  if (advertise_address.empty()) advertise_address = DefaultRouteAddress();
-  // A machine without a network serves itself.
-  if (advertise_address.empty()) advertise_address = "127.0.0.1";
-  in_addr parsed{};
-  if (inet_pton(AF_INET, advertise_address.c_str(), &parsed) != 1) {
-    return Error(Code::kInvalidArgument,
-                 "advertiseAddress \"" + advertise_address + "\" is no IPv4 address");
+  auto pods = TRY(net::ParseNetworks(cluster_cidrs).With("clusterCidr"));
+  auto services = TRY(net::ParseNetworks(service_cidrs).With("serviceCidr"));
+  for (const net::IpPrefix& range : services) {
+    if (net::FirstOfFamily(pods, range.family()) != nullptr) continue;
+    return Error(Code::kInvalidArgument, "serviceCidr " + range.ToString() +
+                                             ": no pod can serve there, as clusterCidr has no " +
+                                             std::string(net::FamilyName(range.family())) +
+                                             " range");
   }
-  net::IpPrefix services = TRY(net::IpPrefix::Parse(service_cidr).With("serviceCidr"));
-  if (cluster_dns.empty() && services.size() > kDnsIndex) {
-    cluster_dns = services.At(kDnsIndex).ToString();
+  // Pods reach the API through the kubernetes Service, which has one endpoint, of its own family.
+  const net::IpFamily primary = services.front().family();
+  if (advertise_address.empty()) advertise_address = DefaultRouteAddress(primary);
+  auto advertised = TRY(net::IpAddress::Parse(advertise_address).With("advertiseAddress"));
+  if (advertised.family() != primary) {
+    return Error(Code::kInvalidArgument, "advertiseAddress " + advertise_address +
+                                             " must be of the family of the first serviceCidr, " +
+                                             std::string(net::FamilyName(primary)));
   }
-  if (!cluster_dns.empty() &&
-      !services.Contains(TRY(net::IpAddress::Parse(cluster_dns).With("clusterDns")))) {
-    return Error(Code::kInvalidArgument,
-                 "clusterDns " + cluster_dns + " is not in serviceCidr " + service_cidr);
-  }
+  advertise_address = advertised.ToString();
+  cluster_dns = TRY(DnsAddresses(cluster_dns, services).With("clusterDns"));
+  // "[::]" takes IPv4 too (ipv6(7), IPV6_V6ONLY).
+  const bool v6 = net::FirstOfFamily(pods, net::IpFamily::kV6) != nullptr || advertised.is_v6();
+  const std::string any = v6 ? "[::]" : "0.0.0.0";
+  if (listen_address.empty()) listen_address = any + ":6443";
+  if (node_link_address.empty()) node_link_address = any + ":6444";
   TRY(log::ParseLevel(log_level).With("logLevel"));
   return {};
 }
@@ -197,8 +257,9 @@ Result<CommandLine> ReadCommandLine(int argc, char** argv) {
   Config flags;
   std::string port_range;
   std::vector<std::function<void(Config&)>> overrides;
-  auto add = [&](const char* flag, std::string Config::*member, const char* help) {
+  auto add = [&]<class T>(const char* flag, T Config::*member, const char* help) {
     auto* option = app.add_option(flag, flags.*member, help);
+    if constexpr (std::is_same_v<T, std::vector<std::string>>) option->delimiter(',');
     overrides.push_back([option, member, &flags](Config& config) {
       if (option->count() != 0) config.*member = flags.*member;
     });
@@ -208,9 +269,11 @@ Result<CommandLine> ReadCommandLine(int argc, char** argv) {
   add("--advertise-address", &Config::advertise_address, "address that nodes and clients dial");
   add("--listen-address", &Config::listen_address, "of the Kubernetes API");
   add("--node-link-address", &Config::node_link_address, "of the node link");
-  add("--cluster-cidr", &Config::cluster_cidr, "the pods' range");
-  add("--service-cidr", &Config::service_cidr, "the services' range");
-  add("--cluster-dns", &Config::cluster_dns, "the kube-dns Service's address");
+  add("--cluster-cidr", &Config::cluster_cidrs, "the pods' ranges, one a family, with a comma");
+  add("--node-cidr-mask-size", &Config::node_cidr_mask_size, "of nodes' IPv4 ranges");
+  add("--node-cidr-mask-size-ipv6", &Config::node_cidr_mask_size_ipv6, "of nodes' IPv6 ranges");
+  add("--service-cidr", &Config::service_cidrs, "the services' ranges, one a family");
+  add("--cluster-dns", &Config::cluster_dns, "the kube-dns Service's addresses, one a family");
   add("--cluster-domain", &Config::cluster_domain, "the cluster's DNS domain");
   add("--log-level", &Config::log_level, "debug, info, warning or error");
   auto* ports = app.add_option("--node-port-range", port_range, "FIRST-LAST");

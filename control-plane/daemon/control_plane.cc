@@ -38,12 +38,6 @@ int PortOf(const std::string& listen) {
   return std::atoi(listen.substr(listen.rfind(':') + 1).c_str());
 }
 
-// The kubernetes Service's address.
-std::string FirstAddress(const std::string& cidr) {
-  auto services = net::IpPrefix::Parse(cidr);
-  return services.ok() && services->size() > 1 ? services->At(1).ToString() : "";
-}
-
 std::vector<std::string> ServerNames(const Config& config) {
   std::vector<std::string> names = {"kubernetes",
                                     "kubernetes.default",
@@ -51,8 +45,13 @@ std::vector<std::string> ServerNames(const Config& config) {
                                     "kubernetes.default.svc." + config.cluster_domain,
                                     "localhost",
                                     "127.0.0.1",
+                                    "::1",
                                     config.advertise_address};
-  if (auto address = FirstAddress(config.service_cidr); !address.empty()) names.push_back(address);
+  // The first address of a range is the kubernetes Service's.
+  for (const std::string& cidr : config.service_cidrs) {
+    auto services = net::IpPrefix::Parse(cidr);
+    if (services.ok() && services->size() > 1) names.push_back(services->At(1).ToString());
+  }
   if (auto host = HostName(); !host.empty()) names.push_back(host);
   names.insert(names.end(), config.certificate_names.begin(), config.certificate_names.end());
   return names;
@@ -105,8 +104,9 @@ class Daemon final : public ControlPlane {
 
  private:
   std::string ServerUrl() const {
-    return "https://" + config_.advertise_address + ":" +
-           std::to_string(PortOf(config_.listen_address));
+    const bool v6 = config_.advertise_address.find(':') != std::string::npos;
+    return "https://" + (v6 ? "[" + config_.advertise_address + "]" : config_.advertise_address) +
+           ":" + std::to_string(PortOf(config_.listen_address));
   }
 
   IdentityOptions IdentityWanted() const {
@@ -122,10 +122,10 @@ class Daemon final : public ControlPlane {
     ApiServer::Deps deps{*store_, kinds_, workers_, &node_link_->tunnels()};
     deps.openapi = [this](const http::Request& request) { return openapi_.Handle(request); };
     ApiServerOptions options;
-    options.service_cidr = config_.service_cidr;
+    options.service_cidrs = config_.service_cidrs;
     options.first_node_port = config_.first_node_port;
     options.last_node_port = config_.last_node_port;
-    options.dns_address = config_.cluster_dns;
+    options.dns_addresses = config_.cluster_dns;
     options.advertise_address = config_.advertise_address;
     options.advertise_port = PortOf(config_.listen_address);
     options.skiff_version = SKIFF_VERSION;
@@ -138,8 +138,9 @@ class Daemon final : public ControlPlane {
     deps.client = &api_->client();
     deps.executor = &background_;
     deps.cluster_ca_pem = identity_.ca.certificate_pem;
-    deps.cluster_cidrs = {config_.cluster_cidr};
+    deps.cluster_cidrs = config_.cluster_cidrs;
     deps.node_cidr_bits_ipv4 = config_.node_cidr_mask_size;
+    deps.node_cidr_bits_ipv6 = config_.node_cidr_mask_size_ipv6;
     deps.load_balancers = config_.load_balancers;
     deps.load_balancer_pool = config_.load_balancer_pool;
     controllers_ = TRY(Controllers::Create(std::move(deps)).With("controllers"));
@@ -155,9 +156,9 @@ class Daemon final : public ControlPlane {
     options.ca = identity_.ca;
     options.server = identity_.server;
     options.cluster_domain = config_.cluster_domain;
-    if (!config_.cluster_dns.empty()) options.cluster_dns = {config_.cluster_dns};
-    options.service_cidrs = {config_.service_cidr};
-    options.cluster_cidrs = {config_.cluster_cidr};
+    options.cluster_dns = config_.cluster_dns;
+    options.service_cidrs = config_.service_cidrs;
+    options.cluster_cidrs = config_.cluster_cidrs;
     options.api_server = ServerUrl();
     TRY(node_link_->Start(api_->client(), std::move(options)).With("node link"));
     return {};

@@ -18,7 +18,7 @@ TEST(ConfigTest, TheFileOverridesDefaults) {
   EXPECT_EQ(config.last_node_port, 31999);
   EXPECT_EQ(config.node_cidr_mask_size, 25);
   EXPECT_EQ(config.certificate_names, (std::vector<std::string>{"a", "b"}));
-  EXPECT_EQ(config.service_cidr, "10.96.0.0/16");
+  EXPECT_EQ(config.service_cidrs, std::vector<std::string>{"10.96.0.0/16"});
   EXPECT_TRUE(config.ApplyYaml("").ok());
   EXPECT_TRUE(config.ApplyYaml("# only a comment\n").ok());
 }
@@ -43,6 +43,58 @@ TEST(ConfigTest, TheAdvertiseAddressIsAnAddress) {
   EXPECT_FALSE(config.advertise_address.empty());
   config.advertise_address = "example.com";
   EXPECT_FALSE(config.FillDefaults().ok());
+}
+
+TEST(ConfigTest, BothFamiliesAreAListOrSeparatedByCommas) {
+  for (const char* text : {"clusterCidr: 10.244.0.0/16,fd00:1::/48\nserviceCidr: [10.96.0.0/16, "
+                           "fd00:2::/108]\nnodeCidrMaskSizeIpv6: 72\n",
+                           "clusterCidr: [10.244.0.0/16, fd00:1::/48]\nserviceCidr: "
+                           "'10.96.0.0/16, fd00:2::/108'\nnodeCidrMaskSizeIpv6: 72\n"}) {
+    Config config;
+    config.advertise_address = "10.0.0.1";
+    ASSERT_TRUE(config.ApplyYaml(text).ok());
+    ASSERT_TRUE(config.FillDefaults().ok());
+    EXPECT_EQ(config.cluster_cidrs, (std::vector<std::string>{"10.244.0.0/16", "fd00:1::/48"}));
+    EXPECT_EQ(config.node_cidr_mask_size_ipv6, 72);
+    EXPECT_EQ(config.cluster_dns, (std::vector<std::string>{"10.96.0.10", "fd00:2::a"}));
+    EXPECT_EQ(config.listen_address, "[::]:6443");
+  }
+  Config alone;
+  alone.advertise_address = "10.0.0.1";
+  ASSERT_TRUE(alone.FillDefaults().ok());
+  EXPECT_EQ(alone.node_link_address, "0.0.0.0:6444");
+  EXPECT_EQ(alone.cluster_dns, std::vector<std::string>{"10.96.0.10"});
+}
+
+TEST(ConfigTest, AnIpv6ClusterAdvertisesAnIpv6Address) {
+  Config config;
+  ASSERT_TRUE(config
+                  .ApplyYaml("clusterCidr: fd00:1::/48\nserviceCidr: fd00:2::/108\n"
+                             "clusterDns: fd00:2::53\n")
+                  .ok());
+  Config v4 = config;
+  ASSERT_TRUE(config.FillDefaults().ok());
+  EXPECT_NE(config.advertise_address.find(':'), std::string::npos);
+  EXPECT_EQ(config.cluster_dns, std::vector<std::string>{"fd00:2::53"});
+  v4.advertise_address = "10.0.0.1";
+  EXPECT_FALSE(v4.FillDefaults().ok());
+}
+
+TEST(ConfigTest, RangesFitTogether) {
+  auto error = [](const char* text) {
+    Config config;
+    config.advertise_address = "10.0.0.1";
+    auto applied = config.ApplyYaml(text);
+    if (applied.ok()) applied = config.FillDefaults();
+    return applied.ok() ? std::string("accepted") : applied.error().message();
+  };
+  EXPECT_NE(error("clusterCidr: 10.0.0.0/8,11.0.0.0/8\n").find("at most one a family"),
+            std::string::npos);
+  EXPECT_NE(error("serviceCidr: 10.96.0.0/16,fd00::/108\n").find("clusterCidr has no IPv6 range"),
+            std::string::npos);
+  EXPECT_NE(error("clusterDns: 10.0.0.10\n").find("is not in serviceCidr"), std::string::npos);
+  EXPECT_NE(error("clusterCidr: ten\n"), "accepted");
+  EXPECT_NE(error("clusterCidr: []\n"), "accepted");
 }
 
 class IdentityTest : public testing::Test {

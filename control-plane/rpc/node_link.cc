@@ -1,8 +1,6 @@
 #include "control-plane/rpc/node_link.h"
 
-#include <arpa/inet.h>
 #include <grpcpp/grpcpp.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <future>
@@ -15,6 +13,7 @@
 #include "base/async/executor.h"
 #include "base/grpc/status.h"
 #include "base/log.h"
+#include "base/net/socket_address.h"
 #include "base/os/unique_fd.h"
 #include "control-plane/rpc/node_feed.h"
 #include "control-plane/rpc/node_registry.h"
@@ -151,24 +150,19 @@ class LinkService final : public ServiceBase {
 // gRPC shares a port with whoever listens on it already (SO_REUSEPORT), which would split the nodes
 // between two control planes; so the port is tried without that first.
 Result<> CheckPortIsFree(const std::string& listen) {
-  size_t colon = listen.rfind(':');
-  if (colon == std::string::npos) {
+  if (listen.rfind(':') == std::string::npos) {
     return Error(Code::kInvalidArgument, "node link address \"" + listen + "\" has no port");
   }
-  std::string host = listen.substr(0, colon);
-  int port = std::atoi(listen.c_str() + colon + 1);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  // Names and IPv6 are left to gRPC's own attempt.
-  if (port == 0 || ::inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) return {};
-  UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // Names and a port of 0 are left to gRPC's own attempt.
+  auto endpoint = net::ParseEndpoint(listen, 0);
+  if (!endpoint.ok() || endpoint->port == 0) return {};
+  net::SocketAddress address(*endpoint);
+  UniqueFd fd(::socket(address.get()->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   int on = 1;
   if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) {
     return Error::Sys(errno, "socket");
   }
-  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(fd.get(), 1) != 0) {
+  if (::bind(fd.get(), address.get(), address.size()) != 0 || ::listen(fd.get(), 1) != 0) {
     int error = errno;
     return Error(Code::kUnavailable, "listen on " + listen + ": " + ErrnoText(error));
   }
@@ -257,7 +251,9 @@ Result<> GrpcNodeLink::Start(Client& client, NodeLinkOptions options) {
   }
   OnStrand([this] {
     feed_->set_on_ready([this] {
-      for (auto& [name, session] : sessions_) session->NodeChanged();
+      // A session that ends takes itself out of the map.
+      auto sessions = sessions_;
+      for (auto& [name, session] : sessions) session->NodeChanged();
     });
     feed_->set_on_node(
         [this](const std::string& name, const k8s::core::v1::Node* node) { OnNode(name, node); });

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/log.h"
+#include "control-plane/rpc/node_registry.h"
 #include "control-plane/rpc/pod_status.h"
 #include "control-plane/rpc/write_back.h"
 #include "proto/k8s/coordination/v1/coordination.pb.h"
@@ -215,12 +216,29 @@ struct NodeReports::State : std::enable_shared_from_this<State> {
   }
 
   Result<> WriteNode(const core::Node& report) {
+    TRY(WriteAnnotations(report));
     return RetryOnConflict([&]() -> Result<> {
       auto stored = TRY(client.Get<core::Node>({}, node));
       core::Node changed = *stored;
       *changed.mutable_status() = report.status();
       if (SameBytes(changed, *stored)) return {};
       TRY(client.UpdateStatus(changed));
+      return {};
+    });
+  }
+
+  // What the node says to its peers; those of others are others'.
+  Result<> WriteAnnotations(const core::Node& report) {
+    if (report.metadata().annotations().empty()) return {};
+    return RetryOnConflict([&]() -> Result<> {
+      auto stored = TRY(client.Get<core::Node>({}, node));
+      core::Node changed = *stored;
+      auto& annotations = *changed.mutable_metadata()->mutable_annotations();
+      for (const auto& [key, value] : report.metadata().annotations()) {
+        if (key != kNodeKeyAnnotation) annotations[key] = value;
+      }
+      if (SameBytes(changed, *stored)) return {};
+      TRY(client.Update(changed));
       return {};
     });
   }

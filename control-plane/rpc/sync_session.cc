@@ -27,6 +27,11 @@ PodIdentity IdentityOf(const Report& report) {
   return {report.namespace_(), report.name(), report.uid()};
 }
 
+std::vector<std::string> PodCidrsOf(const core::Node& node) {
+  if (node.spec().pod_cidrs().empty()) return {node.spec().pod_cidr()};
+  return {node.spec().pod_cidrs().begin(), node.spec().pod_cidrs().end()};
+}
+
 }  // namespace
 
 SyncSession::SyncSession(std::shared_ptr<LinkContext> link, std::string certificate_pem)
@@ -130,7 +135,14 @@ void SyncSession::Admit(Result<std::string> node) {
   WelcomeIfReady();
 }
 
-void SyncSession::NodeChanged() { WelcomeIfReady(); }
+// A Welcome says what holds for the whole session. A cluster gets a second address family seldom
+// enough for a new session.
+void SyncSession::NodeChanged() {
+  if (!welcomed_) return WelcomeIfReady();
+  std::shared_ptr<const core::Node> object = link_->feed.FindNode(node_);
+  if (ended_ || object == nullptr || PodCidrsOf(*object) == pod_cidrs_) return;
+  End({grpc::StatusCode::ABORTED, "the node's pod ranges have changed"});
+}
 
 // The Welcome waits until the node's address range is allocated.
 void SyncSession::WelcomeIfReady() {
@@ -138,10 +150,10 @@ void SyncSession::WelcomeIfReady() {
   std::shared_ptr<const core::Node> object = link_->feed.FindNode(node_);
   if (object == nullptr || object->spec().pod_cidr().empty()) return;
   welcomed_ = true;
+  pod_cidrs_ = PodCidrsOf(*object);
   node::v1::Welcome& welcome = *outgoing_.mutable_welcome();
   *welcome.mutable_settings() = link_->settings;
-  for (const std::string& range : object->spec().pod_cidrs()) welcome.add_pod_cidrs(range);
-  if (welcome.pod_cidrs().empty()) welcome.add_pod_cidrs(object->spec().pod_cidr());
+  for (const std::string& range : pod_cidrs_) welcome.add_pod_cidrs(range);
   welcome.set_full(link_->feed.Connect(node_, resume_position_, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->WriteNext();
   }));

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/async/executor.h"
 #include "control-plane/rpc/node_feed.h"
@@ -86,6 +87,7 @@ class SyncSession : public grpc::ServerBidiReactor<node::v1::NodeMessage, node::
   bool finished_ = false;
   grpc::Status end_status_;
   std::string node_;
+  std::vector<std::string> pod_cidrs_;  // as the Welcome said
   int64_t resume_position_ = 0;
   std::unique_ptr<NodeReports> reports_;
   std::deque<node::v1::TunnelRequest> tunnel_requests_;

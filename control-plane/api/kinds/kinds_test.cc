@@ -290,7 +290,7 @@ TEST(ServiceTest, ValidatesAsUpstream) {
 TEST(ServiceTest, KeepsItsAddress) {
   EXPECT_EQ(ValidateUpdate(Services(), "spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}",
                            "spec: {clusterIP: 10.0.0.2, ports: [{port: 80}]}"),
-            Errors{"spec.clusterIPs[0]: Invalid value: \"10.0.0.2\": may not change once set"});
+            Errors{"spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"});
 }
 
 TEST(ServiceTest, PrintsItsColumns) {

@@ -69,10 +69,11 @@ void ValidateUpdate(const core::Node& node, const core::Node& old, FieldErrors& 
   Validate(node, errors);
   // May be assigned once: pods have addresses from them.
   if (old.spec().pod_cidrs_size() > 0) {
-    bool same = node.spec().pod_cidrs_size() == old.spec().pod_cidrs_size() &&
+    // Another family may be added behind those it has.
+    bool kept = node.spec().pod_cidrs_size() >= old.spec().pod_cidrs_size() &&
                 std::equal(old.spec().pod_cidrs().begin(), old.spec().pod_cidrs().end(),
                            node.spec().pod_cidrs().begin());
-    if (!same) {
+    if (!kept) {
       errors.Forbidden(FieldPath("spec").Child("podCIDRs"),
                        "node updates may not change podCIDR except from \"\" to valid");
     }

@@ -5,6 +5,7 @@
 #include "control-plane/api/kinds/kinds.h"
 #include "control-plane/api/kinds/label_rules.h"
 #include "control-plane/api/kinds/service_exposure.h"
+#include "control-plane/api/kinds/service_families.h"
 #include "proto/codec/int_or_string.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/intstr/int_or_string.pb.h"
@@ -104,24 +105,12 @@ void ValidatePorts(const core::ServiceSpec& spec, FieldErrors& errors) {
 
 void ValidateAddresses(const core::ServiceSpec& spec, FieldErrors& errors) {
   FieldPath path("spec");
-  const std::string& ip = spec.cluster_ip();
-  bool external_name = spec.type() == "ExternalName";
-  if (external_name && !ip.empty()) {
-    errors.Forbidden(path.Child("clusterIPs"), "may not be set when `type` is 'ExternalName'");
-  }
+  ValidateServiceFamilies(spec, errors);
   if (IsHeadless(spec) && (spec.type() == "NodePort" || spec.type() == "LoadBalancer")) {
-    errors.Invalid(path.Child("clusterIPs").Index(0), ip,
+    errors.Invalid(path.Child("clusterIPs").Index(0), spec.cluster_ip(),
                    "may not be set to 'None' for " + spec.type() + " services");
   }
-  if (!ip.empty() && !IsHeadless(spec) && !external_name && !IsIpAddress(ip)) {
-    errors.Invalid(path.Child("clusterIPs").Index(0), ip,
-                   "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-  }
-  if (!ip.empty() && !spec.cluster_ips().empty() && spec.cluster_ips(0) != ip) {
-    errors.Invalid(path.Child("clusterIPs"), ShownValue::Raw("[\"" + spec.cluster_ips(0) + "\"]"),
-                   "first value must match `clusterIP`");
-  }
-  if (external_name) {
+  if (spec.type() == "ExternalName") {
     // A trailing dot only says that the name is complete.
     std::string name = spec.external_name();
     if (name.ends_with('.')) name.pop_back();
@@ -151,14 +140,6 @@ void ValidatePolicies(const core::ServiceSpec& spec, FieldErrors& errors) {
     CheckOneOf(spec.traffic_distribution(), {"PreferClose", "PreferSameNode", "PreferSameZone"},
                path.Child("trafficDistribution"), errors);
   }
-  if (spec.has_ip_family_policy()) {
-    CheckOneOf(spec.ip_family_policy(), {"PreferDualStack", "RequireDualStack", "SingleStack"},
-               path.Child("ipFamilyPolicy"), errors);
-  }
-  for (int i = 0; i < spec.ip_families_size(); ++i) {
-    CheckOneOf(spec.ip_families(i), {"IPv4", "IPv6"},
-               path.Child("ipFamilies").Index(static_cast<size_t>(i)), errors);
-  }
 }
 
 void Validate(const core::Service& service, FieldErrors& errors) {
@@ -174,13 +155,7 @@ void Validate(const core::Service& service, FieldErrors& errors) {
 
 void ValidateUpdate(const core::Service& service, const core::Service& old, FieldErrors& errors) {
   Validate(service, errors);
-  // Other types give the address up; while the service has one, clients rely on it.
-  bool had = old.spec().type() != "ExternalName" && !old.spec().cluster_ip().empty();
-  bool has = service.spec().type() != "ExternalName";
-  if (had && has && service.spec().cluster_ip() != old.spec().cluster_ip()) {
-    errors.Invalid(FieldPath("spec").Child("clusterIPs").Index(0), service.spec().cluster_ip(),
-                   "may not change once set");
-  }
+  ValidateServiceFamiliesUpdate(service.spec(), old.spec(), errors);
   ValidateExposureUpdate(service.spec(), old.spec(), errors);
 }
 

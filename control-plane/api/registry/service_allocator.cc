@@ -1,15 +1,13 @@
 #include "control-plane/api/registry/service_allocator.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
-#include <charconv>
-#include <optional>
 #include <utility>
 
 #include "base/log.h"
+#include "base/net/families.h"
 #include "base/random.h"
 #include "control-plane/api/kind.h"
+#include "control-plane/api/registry/service_families.h"
 #include "proto/k8s/core/v1/service.pb.h"
 
 namespace skiff::cp {
@@ -25,24 +23,14 @@ constexpr std::string_view kPorts = "/allocations/services/node-ports/";
 // Random probes before the range is searched from its beginning.
 constexpr int kRandomTries = 16;
 
-std::string AddressText(uint32_t address) {
-  in_addr raw{htonl(address)};
-  char text[INET_ADDRSTRLEN];
-  return inet_ntop(AF_INET, &raw, text, sizeof text);
+std::string AddressKey(const net::IpAddress& address) {
+  return std::string(kAddresses) + address.ToString();
 }
-
-std::optional<uint32_t> ParseAddress(const std::string& text) {
-  in_addr raw{};
-  if (inet_pton(AF_INET, text.c_str(), &raw) != 1) return std::nullopt;
-  return ntohl(raw.s_addr);
-}
-
-std::string AddressKey(const std::string& address) { return std::string(kAddresses) + address; }
 std::string PortKey(int port) { return std::string(kPorts) + std::to_string(port); }
 
-uint32_t RandomBelow(uint32_t bound) {
-  std::string bytes = RandomBytes(4);
-  uint32_t number = 0;
+uint64_t RandomBelow(uint64_t bound) {
+  std::string bytes = RandomBytes(sizeof(uint64_t));
+  uint64_t number = 0;
   for (unsigned char byte : bytes) number = number << 8 | byte;
   return number % bound;
 }
@@ -67,8 +55,12 @@ bool HasHealthCheckPort(const Service& service) {
 // The keys a stored Service holds.
 std::set<std::string> KeysOf(const Service& service) {
   std::set<std::string> keys;
-  if (HasClusterAddress(service) && !service.spec().cluster_ip().empty()) {
-    keys.insert(AddressKey(service.spec().cluster_ip()));
+  if (HasClusterAddress(service)) {
+    for (const std::string& text : service.spec().cluster_ips()) {
+      if (auto address = net::IpAddress::Parse(text); address.ok()) {
+        keys.insert(AddressKey(*address));
+      }
+    }
   }
   if (service.spec().type() == "NodePort" || service.spec().type() == "LoadBalancer") {
     for (const auto& port : service.spec().ports()) {
@@ -110,33 +102,17 @@ void CarryOverPorts(Service* service, const Service& old) {
 // An update that leaves out what was allocated keeps it (as applied manifests do); a change of type
 // drops what the new type has not.
 void CarryOver(Service* service, const Service& old) {
-  auto* spec = service->mutable_spec();
-  bool had = HasClusterAddress(old) && !old.spec().cluster_ip().empty();
-  if (spec->type() == "ExternalName") {
-    if (had && spec->cluster_ip() == old.spec().cluster_ip()) {
-      spec->clear_cluster_ip();
-      spec->clear_cluster_ips();
-      spec->clear_ip_families();
-      spec->clear_ip_family_policy();
-    }
-  } else if (old.spec().type() != "ExternalName" && spec->cluster_ip().empty()) {
-    spec->set_cluster_ip(old.spec().cluster_ip());
-    if (spec->cluster_ips().empty()) *spec->mutable_cluster_ips() = old.spec().cluster_ips();
-  }
+  CarryOverAddresses(service, old);
   CarryOverPorts(service, old);
 }
 
-void FillFamilies(Service* service) {
-  auto* spec = service->mutable_spec();
-  if (spec->type() == "ExternalName") return;
-  if (!spec->has_ip_family_policy()) spec->set_ip_family_policy("SingleStack");
-  if (spec->ip_families().empty()) spec->add_ip_families("IPv4");
-  if (!spec->cluster_ip().empty() && spec->cluster_ips().empty()) {
-    spec->add_cluster_ips(spec->cluster_ip());
-  }
-  if (spec->cluster_ip().empty() && !spec->cluster_ips().empty()) {
-    spec->set_cluster_ip(spec->cluster_ips(0));
-  }
+Result<void> CheckRange(const net::IpPrefix& range) {
+  const int shortest = range.first().is_v4() ? 8 : 64;
+  const int longest = range.first().bits() - 2;
+  if (range.length() >= shortest && range.length() <= longest) return {};
+  return Error(Code::kInvalidArgument, "service range " + range.ToString() +
+                                           ": the prefix must be from " + std::to_string(shortest) +
+                                           " to " + std::to_string(longest));
 }
 
 }  // namespace
@@ -183,31 +159,20 @@ void ServiceAllocator::Plan::Abort() {
 
 Result<std::unique_ptr<ServiceAllocator>> ServiceAllocator::Open(Store& store,
                                                                  ServiceRanges ranges) {
-  auto bad = [&](const char* why) {
-    return Error(Code::kInvalidArgument,
-                 "service range \"" + ranges.cluster_ips + "\": " + std::string(why));
-  };
-  size_t slash = ranges.cluster_ips.find('/');
-  if (slash == std::string::npos) return bad("want ADDRESS/PREFIX");
-  auto base = ParseAddress(ranges.cluster_ips.substr(0, slash));
-  int length = -1;
-  const char* end = ranges.cluster_ips.data() + ranges.cluster_ips.size();
-  auto parsed = std::from_chars(ranges.cluster_ips.data() + slash + 1, end, length);
-  if (!base || parsed.ec != std::errc() || parsed.ptr != end) return bad("want an IPv4 range");
-  if (length < 8 || length > 30) return bad("the prefix must be from 8 to 30");
-  if ((*base & ((1u << (32 - length)) - 1)) != 0) return bad("has bits beyond its prefix");
+  auto networks = TRY(net::ParseNetworks(ranges.cluster_ips).With("service ranges"));
+  for (const net::IpPrefix& range : networks) TRY(CheckRange(range));
   if (ranges.first_node_port < 1 || ranges.last_node_port > 65535 ||
       ranges.first_node_port > ranges.last_node_port) {
     return Error(Code::kInvalidArgument, "node port range is empty or out of bounds");
   }
   std::unique_ptr<ServiceAllocator> allocator(
-      new ServiceAllocator(store, std::move(ranges), *base, length));
+      new ServiceAllocator(store, std::move(ranges), std::move(networks)));
   auto range = TRY(store.Range({.prefix = std::string(kPrefix)}).With("load allocations"));
   for (auto& kv : range.kvs) allocator->taken_.insert(std::move(kv.key));
   return allocator;
 }
 
-std::string ServiceAllocator::FirstAddress() const { return AddressText(base_ + 1); }
+std::string ServiceAllocator::FirstAddress() const { return networks_.front().At(1).ToString(); }
 
 bool ServiceAllocator::Take(const std::string& key, Plan& plan) {
   if (!taken_.insert(key).second) return false;
@@ -215,16 +180,16 @@ bool ServiceAllocator::Take(const std::string& key, Plan& plan) {
   return true;
 }
 
-std::string ServiceAllocator::TakeAnyAddress(Plan& plan) {
-  // Without the network's own address and the broadcast address.
-  const uint32_t usable = size() - 2;
+std::string ServiceAllocator::TakeAnyAddress(const net::IpPrefix& network, Plan& plan) {
+  // Without the network's own address (IPv6: that of any router, RFC 4291) and IPv4's broadcast.
+  const uint64_t usable = network.size() - (network.first().is_v4() ? 2 : 1);
   for (int i = 0; i < kRandomTries; ++i) {
-    std::string address = AddressText(base_ + 1 + RandomBelow(usable));
-    if (Take(AddressKey(address), plan)) return address;
+    net::IpAddress address = network.At(1 + RandomBelow(usable));
+    if (Take(AddressKey(address), plan)) return address.ToString();
   }
-  for (uint32_t i = 0; i < usable; ++i) {
-    std::string address = AddressText(base_ + 1 + i);
-    if (Take(AddressKey(address), plan)) return address;
+  for (uint64_t i = 0; i < usable; ++i) {
+    net::IpAddress address = network.At(1 + i);
+    if (Take(AddressKey(address), plan)) return address.ToString();
   }
   return {};
 }
@@ -233,7 +198,7 @@ int ServiceAllocator::TakeAnyPort(Plan& plan) {
   const int count = ranges_.last_node_port - ranges_.first_node_port + 1;
   for (int i = 0; i < kRandomTries; ++i) {
     int port =
-        ranges_.first_node_port + static_cast<int>(RandomBelow(static_cast<uint32_t>(count)));
+        ranges_.first_node_port + static_cast<int>(RandomBelow(static_cast<uint64_t>(count)));
     if (Take(PortKey(port), plan)) return port;
   }
   for (int port = ranges_.first_node_port; port <= ranges_.last_node_port; ++port) {
@@ -242,35 +207,47 @@ int ServiceAllocator::TakeAnyPort(Plan& plan) {
   return 0;
 }
 
-void ServiceAllocator::AllocateAddress(Service* service, const std::set<std::string>& own,
-                                       Plan& plan, FieldErrors& errors) {
+void ServiceAllocator::AllocateAddresses(Service* service, const std::set<std::string>& own,
+                                         Plan& plan, FieldErrors& errors) {
   if (!HasClusterAddress(*service)) return;
   auto* spec = service->mutable_spec();
-  const FieldPath path = FieldPath("spec").Child("clusterIPs");
-  if (spec->cluster_ip().empty()) {
-    std::string address = TakeAnyAddress(plan);
+  for (int i = 0; i < spec->ip_families_size(); ++i) {
+    const net::IpPrefix* network = nullptr;
+    for (const net::IpPrefix& range : networks_) {
+      if (net::FamilyName(range.family()) == spec->ip_families(i)) network = &range;
+    }
+    if (i < spec->cluster_ips_size()) {
+      TakeAddress(*spec, i, network, own, plan, errors);
+      continue;
+    }
+    if (network == nullptr) continue;  // of a family that the cluster no longer has
+    std::string address = TakeAnyAddress(*network, plan);
     if (address.empty()) {
-      errors.Invalid(path, ShownValue::Raw("[]"), "failed to allocate a serviceIP: range is full");
+      errors.Invalid(FieldPath("spec").Child("clusterIPs"), ShownValue::Raw("[]"),
+                     "failed to allocate a serviceIP: range is full");
       return;
     }
-    spec->set_cluster_ip(address);
-    spec->clear_cluster_ips();
+    if (i == 0) spec->set_cluster_ip(address);
     spec->add_cluster_ips(address);
-    return;
   }
-  const std::string& wanted = spec->cluster_ip();
-  if (own.contains(AddressKey(wanted))) return;
+}
+
+void ServiceAllocator::TakeAddress(const k8s::core::v1::ServiceSpec& spec, int index,
+                                   const net::IpPrefix* network, const std::set<std::string>& own,
+                                   Plan& plan, FieldErrors& errors) {
+  const std::string& wanted = spec.cluster_ips(index);
   auto refuse = [&](const std::string& why) {
-    errors.Invalid(path, ShownValue::Raw("[\"" + wanted + "\"]"),
+    errors.Invalid(FieldPath("spec").Child("clusterIPs"), ShownValue::Raw("[\"" + wanted + "\"]"),
                    "failed to allocate IP " + wanted + ": " + why);
   };
-  auto address = ParseAddress(wanted);
-  if (!address) return;  // validation has said so
-  if (*address - base_ >= size()) {
+  auto address = net::IpAddress::Parse(wanted);
+  if (!address.ok() || own.contains(AddressKey(*address))) return;
+  if (network == nullptr || !network->Contains(*address)) {
     return refuse("the provided IP (" + wanted +
-                  ") is not in the valid range. The range of valid IPs is " + ranges_.cluster_ips);
+                  ") is not in the valid range. The range of valid IPs is " +
+                  (network == nullptr ? "empty" : network->ToString()));
   }
-  if (!Take(AddressKey(wanted), plan)) refuse("provided IP is already allocated");
+  if (!Take(AddressKey(*address), plan)) refuse("provided IP is already allocated");
 }
 
 bool ServiceAllocator::TakeAskedPort(int wanted, const FieldPath& path, Plan& plan,
@@ -334,13 +311,16 @@ void ServiceAllocator::AllocatePorts(Service* service, const std::set<std::strin
 ServiceAllocator::Plan ServiceAllocator::Allocate(Service* service, const Service* old,
                                                   FieldErrors& errors) {
   if (old != nullptr) CarryOver(service, *old);
-  FillFamilies(service);
+  std::vector<net::IpFamily> families;
+  for (const net::IpPrefix& network : networks_) families.push_back(network.family());
+  const bool resolved = ResolveFamilies(service, old, families, errors);
   Plan plan;
+  if (!errors.empty()) return plan;
   plan.allocator_ = this;
   plan.owner_ = OwnerOf(*service);
   const std::set<std::string> own = old != nullptr ? KeysOf(*old) : std::set<std::string>();
   std::lock_guard lock(mutex_);
-  AllocateAddress(service, own, plan, errors);
+  if (resolved) AllocateAddresses(service, own, plan, errors);
   AllocatePorts(service, own, plan, errors);
   AllocateHealthCheckPort(service, own, plan, errors);
   const std::set<std::string> now = KeysOf(*service);

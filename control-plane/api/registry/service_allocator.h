@@ -11,18 +11,21 @@
 #include <string>
 #include <vector>
 
+#include "base/net/ip.h"
 #include "base/result.h"
 #include "control-plane/api/field_errors.h"
 #include "control-plane/store/store.h"
 
 namespace k8s::core::v1 {
 class Service;
-}
+class ServiceSpec;
+}  // namespace k8s::core::v1
 
 namespace skiff::cp {
 
 struct ServiceRanges {
-  std::string cluster_ips = "10.96.0.0/16";
+  // One network, or one of each family; the first one's family is Services' default.
+  std::vector<std::string> cluster_ips = {"10.96.0.0/16"};
   int first_node_port = 30000;
   int last_node_port = 32767;
 };
@@ -64,15 +67,16 @@ class ServiceAllocator {
   // Makes the records agree with the Services that exist: adds missing ones, drops strays.
   Result<void> Repair(const std::vector<const k8s::core::v1::Service*>& services);
 
-  // The first address of the range: the kubernetes Service.
+  // The first address of the first range: the kubernetes Service.
   std::string FirstAddress() const;
 
  private:
-  ServiceAllocator(Store& store, ServiceRanges ranges, uint32_t base, int prefix_length)
-      : store_(store), ranges_(std::move(ranges)), base_(base), prefix_length_(prefix_length) {}
-  uint32_t size() const { return prefix_length_ == 0 ? 0xffffffffu : 1u << (32 - prefix_length_); }
-  void AllocateAddress(k8s::core::v1::Service* service, const std::set<std::string>& own,
-                       Plan& plan, FieldErrors& errors);
+  ServiceAllocator(Store& store, ServiceRanges ranges, std::vector<net::IpPrefix> networks)
+      : store_(store), ranges_(std::move(ranges)), networks_(std::move(networks)) {}
+  void AllocateAddresses(k8s::core::v1::Service* service, const std::set<std::string>& own,
+                         Plan& plan, FieldErrors& errors);
+  void TakeAddress(const k8s::core::v1::ServiceSpec& spec, int index, const net::IpPrefix* network,
+                   const std::set<std::string>& own, Plan& plan, FieldErrors& errors);
   void AllocatePorts(k8s::core::v1::Service* service, const std::set<std::string>& own, Plan& plan,
                      FieldErrors& errors);
   void AllocateHealthCheckPort(k8s::core::v1::Service* service, const std::set<std::string>& own,
@@ -80,13 +84,12 @@ class ServiceAllocator {
   // False: the port is out of range or another's, as errors tell.
   bool TakeAskedPort(int wanted, const FieldPath& path, Plan& plan, FieldErrors& errors);
   bool Take(const std::string& key, Plan& plan);
-  std::string TakeAnyAddress(Plan& plan);
+  std::string TakeAnyAddress(const net::IpPrefix& network, Plan& plan);
   int TakeAnyPort(Plan& plan);
 
   Store& store_;
   const ServiceRanges ranges_;
-  const uint32_t base_;  // host byte order
-  const int prefix_length_;
+  const std::vector<net::IpPrefix> networks_;  // of ranges_
   std::mutex mutex_;
   std::set<std::string> taken_;  // keys in the store or about to be
 };

@@ -81,7 +81,7 @@ ApiFixture::~ApiFixture() {
 
 void ApiFixture::Restart() {
   api_.reset();
-  auto opened = ApiServer::Open({*store_, kinds_, workers_}, {.advertise_address = "192.0.2.1"});
+  auto opened = ApiServer::Open({*store_, kinds_, workers_}, options_);
   if (!opened.ok()) {
     ADD_FAILURE() << opened.error().ToString();
     return;

@@ -67,7 +67,7 @@ class ApiFixture : public testing::Test {
   }
   Reply AskAs(http::Peer peer, const std::string& method, const std::string& target,
               const std::string& body = "", http::Headers headers = {});
-  // A new server over the same store, as after a restart.
+  // A new server over the same store, as after a restart; with options_ as they are now.
   void Restart();
   Client& client() { return api_->client(); }
 
@@ -75,6 +75,7 @@ class ApiFixture : public testing::Test {
   ThreadPool workers_{"api", 4};
   std::unique_ptr<Store> store_ = MakeMemoryStore(store_pool_);
   const Kinds kinds_ = BuiltinKinds();
+  ApiServerOptions options_{.advertise_address = "192.0.2.1"};
   std::unique_ptr<ApiServer> api_;
 };
 
