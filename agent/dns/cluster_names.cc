@@ -259,6 +259,9 @@ bool ClusterNames::AnswerBelowService(NameView name, NameView front, uint16_t ty
   auto at = services_.find(service);
   if (at == services_.end() || !at->second.service) return false;
   const Entry& entry = at->second;
+  // The specification, 2.4.1: without an endpoint that is ready there is no such name, and so
+  // nothing below it (RFC 8020).
+  if (entry.service->headless && !HasEndpoint(entry)) return false;
   switch (labels.size()) {
     case 2: AnswerService(name, service, entry, type, answer); return true;
     case 3:
@@ -306,7 +309,13 @@ void ClusterNames::AnswerService(NameView name, NameView service, const Entry& e
   if (count > 1) {
     auto begin = answer->answers.begin() + static_cast<ptrdiff_t>(first);
     std::rotate(begin, begin + static_cast<ptrdiff_t>(turn_++ % count), answer->answers.end());
+    if (first == 0) answer->in_turn = count;
   }
+}
+
+bool ClusterNames::HasEndpoint(const Entry& entry) {
+  return std::any_of(entry.slices.begin(), entry.slices.end(),
+                     [](const auto& slice) { return !slice.second->hosts.empty(); });
 }
 
 bool ClusterNames::AnswerHost(NameView name, std::string_view host, const Entry& entry,

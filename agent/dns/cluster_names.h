@@ -2,8 +2,8 @@
 // (https://github.com/kubernetes/dns/blob/master/docs/specification.md), answered from the Services
 // and EndpointSlices that the node knows anyway.
 //
-//   SVC.NS.svc.ZONE                    A, AAAA: the cluster IPs; headless: the ready endpoints;
-//                                      CNAME: ExternalName
+//   SVC.NS.svc.ZONE                    A, AAAA: the cluster IPs; headless: the ready endpoints, and
+//                                      no such name without any; CNAME: ExternalName
 //   _PORT._PROTO.SVC.NS.svc.ZONE       SRV
 //   HOST.SVC.NS.svc.ZONE               A, AAAA of one endpoint of a headless service; HOST is its
 //                                      hostname, else its address with dashes
@@ -92,6 +92,7 @@ class ClusterNames {
   Answer LookupInZone(NameView name, NameView front, uint16_t type);
   void AnswerService(NameView name, NameView service, const Entry& entry, uint16_t type,
                      Answer* answer);
+  static bool HasEndpoint(const Entry& entry);
   bool AnswerHost(NameView name, std::string_view host, const Entry& entry, uint16_t type,
                   Answer* answer);
   bool AnswerPort(NameView name, NameView service, std::string_view port, std::string_view protocol,

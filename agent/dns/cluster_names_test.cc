@@ -116,6 +116,39 @@ TEST_F(ClusterNamesTest, Headless) {
   EXPECT_THAT(Data("2.1.244.10.in-addr.arpa", kPtr), ElementsAre("db-0.db.shop.svc.cluster.local"));
 }
 
+TEST_F(ClusterNamesTest, HeadlessWithoutReadyEndpointsDoesNotExist) {
+  names_.SetSlice(Slice(R"(metadata { namespace: "shop" name: "db-1"
+        labels { key: "kubernetes.io/service-name" value: "db" } }
+    address_type: "IPv4"
+    ports { name: "sql" protocol: "TCP" port: 5433 }
+    endpoints { addresses: "10.244.2.4" hostname: "db-1" conditions { ready: false } })"));
+  for (const char* name : {"db.shop.svc.cluster.local", "db-1.db.shop.svc.cluster.local",
+                           "_tcp.db.shop.svc.cluster.local"}) {
+    EXPECT_EQ(Code(name), Rcode::kNxDomain) << name;
+    EXPECT_EQ(Code(name, kAaaa), Rcode::kNxDomain) << name;
+  }
+  EXPECT_EQ(Code("_sql._tcp.db.shop.svc.cluster.local", kSrv), Rcode::kNxDomain);
+  EXPECT_EQ(Code("4.2.244.10.in-addr.arpa", kPtr), Rcode::kNxDomain);
+}
+
+TEST_F(ClusterNamesTest, HeadlessInBothFamilies) {
+  names_.SetSlice(Slice(R"(metadata { namespace: "shop" name: "db-6"
+        labels { key: "kubernetes.io/service-name" value: "db" } }
+    address_type: "IPv6"
+    ports { name: "sql" protocol: "TCP" port: 5433 }
+    endpoints { addresses: "fd00:244::2" hostname: "db-0" conditions { ready: true } })"));
+  EXPECT_THAT(Data("db-0.db.shop.svc.cluster.local", kA), ElementsAre("10.244.1.2"));
+  EXPECT_THAT(Data("db-0.db.shop.svc.cluster.local", kAaaa), ElementsAre("fd00:244::2"));
+  EXPECT_THAT(Data("db.shop.svc.cluster.local", kAaaa), ElementsAre("fd00:244::2"));
+  // One for an endpoint, not for an address of it.
+  EXPECT_THAT(Data("_sql._tcp.db.shop.svc.cluster.local", kSrv),
+              UnorderedElementsAre("0 100 5433 db-0.db.shop.svc.cluster.local",
+                                   "0 100 5433 10-244-2-3.db.shop.svc.cluster.local"));
+  EXPECT_THAT(
+      Data("2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.4.4.2.0.0.0.d.f.ip6.arpa", kPtr),
+      ElementsAre("db-0.db.shop.svc.cluster.local"));
+}
+
 TEST_F(ClusterNamesTest, HeadlessAddressesTakeTurns) {
   std::string first = Data("db.shop.svc.cluster.local", kA)[0];
   EXPECT_NE(Data("db.shop.svc.cluster.local", kA)[0], first);
@@ -165,7 +198,7 @@ TEST_F(ClusterNamesTest, ChangesAndEnds) {
   EXPECT_THAT(Data("db-0.db.shop.svc.cluster.local", kA), ElementsAre("10.244.9.9"));
   EXPECT_EQ(Code("2.1.244.10.in-addr.arpa", kPtr), Rcode::kNxDomain);
   names_.DeleteSlice("shop", "db-1");
-  EXPECT_THAT(Data("db.shop.svc.cluster.local", kA), IsEmpty()) << "the service is still there";
+  EXPECT_EQ(Code("db.shop.svc.cluster.local"), Rcode::kNxDomain) << "without an endpoint";
   names_.DeleteService("shop", "db");
   EXPECT_EQ(Code("db.shop.svc.cluster.local"), Rcode::kNxDomain);
   names_.DeleteService("shop", "web");

@@ -96,6 +96,14 @@ bool UdpListener::ReadBatch() {
   for (int i = 0; i < count; ++i) {
     auto index = static_cast<size_t>(i);
     std::string_view message(batch.buffers[index].data(), batch.messages[index].msg_len);
+    // Answers never outrun their questions: slot `answered` is at most `index`, which is read.
+    if (std::string_view known = responder_.Recall(message); !known.empty()) {
+      size_t slot = batch.answered++;
+      if (slot != index) batch.peers[slot] = batch.peers[index];
+      batch.answers[slot] = known;
+      batch.messages[slot].msg_hdr.msg_namelen = batch.messages[index].msg_hdr.msg_namelen;
+      continue;
+    }
     sockaddr_storage peer = batch.peers[index];
     socklen_t peer_size = batch.messages[index].msg_hdr.msg_namelen;
     auto answer = [self = shared_from_this(), peer, peer_size](std::string response) {

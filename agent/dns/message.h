@@ -105,6 +105,8 @@ struct Answer {
   Rcode rcode = Rcode::kNoError;
   bool authoritative = true;
   std::vector<Record> answers, authority, additional;
+  // The first so many answers are addresses that take turns in being first.
+  size_t in_turn = 0;
 };
 
 // The response to a query, of at most max_bytes. Names of records are compressed against the

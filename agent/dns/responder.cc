@@ -49,6 +49,15 @@ void Responder::FollowAlias(const Query& query, Answer answer,
   });
 }
 
+std::string_view Responder::Recall(std::string_view message) {
+  std::string_view response = recent_.Recall(message);
+  if (!response.empty()) {
+    ++queries;
+    ++cluster_answers;
+  }
+  return response;
+}
+
 bool Responder::Respond(std::string_view message, Transport transport, Done done) {
   ++queries;
   auto parsed = ParseQuery(message);
@@ -74,7 +83,10 @@ bool Responder::Respond(std::string_view message, Transport transport, Done done
     bool alias = answer->answers.size() == 1 && answer->answers[0].type == kCname &&
                  query.type != kCname && query.type != kAny;
     if (!alias) {
-      done(WriteResponse(query, *answer, limit));
+      std::string response = WriteResponse(query, *answer, limit);
+      bool lasting = synced_ && transport == Transport::kUdp && parsed->rcode == Rcode::kNoError;
+      if (lasting) recent_.Learn(message, response, answer->in_turn);
+      done(std::move(response));
       return true;
     }
     FollowAlias(query, *std::move(answer),

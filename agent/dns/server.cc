@@ -72,10 +72,17 @@ class DnsServer::Impl {
     Post([this] {
       if (next_) names_ = std::move(next_);
       responder_.SetSynced();
+      responder_.NamesChanged();
     });
   }
   // Where changes go: to the listing under way, or to what is served.
-  ClusterNames& target() { return next_ ? *next_ : *names_; }
+  template <class Change>
+  void ChangeNames(Change change) {
+    Post([this, change = std::move(change)] {
+      change(next_ ? *next_ : *names_);
+      if (!next_) responder_.NamesChanged();
+    });
+  }
 
   ServerStats GetStats() {
     std::promise<ServerStats> stats;
@@ -130,20 +137,18 @@ void DnsServer::BeginReplace() { impl_->BeginReplace(); }
 void DnsServer::SyncDone() { impl_->SyncDone(); }
 
 void DnsServer::SetService(const k8s::core::v1::Service& service) {
-  impl_->Post([impl = impl_.get(), service] { impl->target().SetService(service); });
+  impl_->ChangeNames([service](ClusterNames& names) { names.SetService(service); });
 }
 void DnsServer::DeleteService(std::string_view name_space, std::string_view name) {
-  impl_->Post([impl = impl_.get(), space = std::string(name_space), name = std::string(name)] {
-    impl->target().DeleteService(space, name);
-  });
+  impl_->ChangeNames([space = std::string(name_space), name = std::string(name)](
+                         ClusterNames& names) { names.DeleteService(space, name); });
 }
 void DnsServer::SetEndpointSlice(const k8s::discovery::v1::EndpointSlice& slice) {
-  impl_->Post([impl = impl_.get(), slice] { impl->target().SetSlice(slice); });
+  impl_->ChangeNames([slice](ClusterNames& names) { names.SetSlice(slice); });
 }
 void DnsServer::DeleteEndpointSlice(std::string_view name_space, std::string_view name) {
-  impl_->Post([impl = impl_.get(), space = std::string(name_space), name = std::string(name)] {
-    impl->target().DeleteSlice(space, name);
-  });
+  impl_->ChangeNames([space = std::string(name_space), name = std::string(name)](
+                         ClusterNames& names) { names.DeleteSlice(space, name); });
 }
 
 uint16_t DnsServer::port() const { return impl_->port(); }

@@ -183,6 +183,21 @@ TEST_F(DnsServerTest, AnswersOnceTheListingIsComplete) {
   EXPECT_EQ(Ask(kWeb)->rcode, Rcode::kNxDomain);
 }
 
+TEST_F(DnsServerTest, AnswersFollowTheNamesWhateverWasAskedBefore) {
+  Start({});
+  AddWeb();
+  server_->SyncDone();
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Ask(kWeb)->answers.size(), 1u);
+  AddWeb(2);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Ask(kWeb)->answers.size(), 2u);
+  EXPECT_EQ(ParseResponse(AskTcp(server_->port(), Query(kWeb)))->answers.size(), 2u);
+  server_->DeleteEndpointSlice("shop", "web-1");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(Ask(kWeb)->rcode, Rcode::kNxDomain);
+  server_->DeleteService("shop", "web");
+  EXPECT_EQ(Ask(kWeb)->rcode, Rcode::kNxDomain);
+  EXPECT_EQ(server_->GetStats().queries, 11u);
+}
+
 TEST_F(DnsServerTest, LongAnswersOverTcp) {
   Start({});
   AddWeb(1000);
