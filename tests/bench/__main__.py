@@ -4,6 +4,7 @@
     cri      our CRI server beside containerd with runc and with crun; `dev bench cri --help` has its own options
     network  pods' traffic on one node and across two, beside bare devices
     memory   memory of each daemon: idle, at 10 and at 100 pods, and when they have gone
+    dns      questions that the cluster DNS answers, by kind; `dev bench dns --help` has its own options
     proxy    writing the rules of services beside 1000 and 10000 others; its own options follow
 """
 
@@ -12,7 +13,7 @@ import json
 import os
 import sys
 
-from tests.bench import cri, memory, network, pods
+from tests.bench import cri, dns, memory, network, pods
 from tests.support import images
 from tests.support.cluster import TOP, Cluster
 from tests.support.machine import run
@@ -38,7 +39,7 @@ def on_a_cluster(name, as_json):
     cluster.down()
     try:
         cluster.up(NODES.get(name, 1))
-        images.push(cluster.registry)
+        images.push(cluster.registry_endpoint)
         report(BENCHES[name](cluster), as_json)
     finally:
         cluster.down()
@@ -52,11 +53,14 @@ def main():
     if sys.argv[1:2] == ["cri"]:
         cri.main(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["dns"]:
+        dns.main(report, sys.argv[2:])
+        return
     if sys.argv[1:2] == ["proxy"]:
         run_proxy(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="dev bench", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*BENCHES, "cri", "proxy", "all"])
+    parser.add_argument("name", choices=[*BENCHES, "cri", "dns", "proxy", "all"])
     parser.add_argument("--json", action="store_true", help="one JSON object a figure")
     arguments = parser.parse_args()
     run(TOP / "tests" / "tools" / "fetch-kubectl", TOP / "build" / "kubectl")
@@ -64,6 +68,7 @@ def main():
         on_a_cluster(name, arguments.json)
     if arguments.name == "all":
         cri.main(["--json"] if arguments.json else [])
+        dns.main(report, ["--json"] if arguments.json else [])
         run_proxy(["--json"] if arguments.json else [])
 
 
