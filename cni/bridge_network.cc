@@ -357,7 +357,9 @@ Result<> BridgeNetwork::Impl::SetPodCidrs(const std::vector<net::IpPrefix>& pod_
                         .cluster_cidrs = cluster_cidrs.empty() ? pod_cidrs : cluster_cidrs,
                         .mtu = config_.mtu};
   if (settings.mtu == 0) {
-    settings.mtu = TRY(UnderlayMtu(rtnl, config_.bridge, config_.encapsulation_bytes));
+    const bool v6 = pod_cidrs.front().first().is_v6();
+    settings.mtu = TRY(UnderlayMtu(
+        rtnl, config_.bridge, v6 ? config_.encapsulation_bytes_ipv6 : config_.encapsulation_bytes));
   }
   TRY(EnsureNode(settings).With("set up the pod network"));
   std::lock_guard lock(settings_mutex_);

@@ -27,7 +27,8 @@ struct BridgeConfig {
   // Of the pods' interfaces; 0: that of the node's interface with the default route, less
   // encapsulation_bytes.
   uint32_t mtu = 0;
-  uint32_t encapsulation_bytes = 0;
+  uint32_t encapsulation_bytes = 0;       // where IPv4 is the pods' primary family
+  uint32_t encapsulation_bytes_ipv6 = 0;  // where IPv6 is
   // Masquerade what pods send to addresses outside the cluster's CIDRs.
   bool masquerade = true;
   // Which boot this is: leases of another one are void. Empty: the running kernel's.

@@ -22,10 +22,20 @@ std::string OverlayMac(const net::IpPrefix& pods) {
 }
 
 const net::IpAddress* AddressOf(const OverlayNode& node, net::IpFamily family) {
-  for (const net::IpAddress& address : node.addresses) {
-    if (address.family() == family) return &address;
-  }
-  return nullptr;
+  return net::FirstOfFamily(node.addresses, family);
+}
+
+// Known to nobody yet, or not by all that it needs.
+bool IsReady(const OverlayNode& node) { return !node.pod_cidrs.empty() && !node.addresses.empty(); }
+
+// What a route must say: nothing where the peer takes as much as this node sends.
+uint32_t RouteMtu(const OverlayConfig& config, const OverlayNode& peer) {
+  return peer.mtu < config.mtu ? peer.mtu : 0;
+}
+
+// A link is made for a family and cannot change it.
+std::string LinkName(const std::string& name, net::IpFamily underlay) {
+  return underlay == net::IpFamily::kV6 ? name + "6" : name;
 }
 
 // The link through whose subnet the address is reached without a router; 0: none.
@@ -42,9 +52,9 @@ int SharedLink(const std::vector<net::LinkAddress>& subnets, const net::IpAddres
   return 0;
 }
 
-void PlanDirect(const net::IpPrefix& pods, const net::IpAddress& gateway, int link,
+void PlanDirect(const net::IpPrefix& pods, const net::IpAddress& gateway, int link, uint32_t mtu,
                 OverlayPlan* plan) {
-  plan->routes.push_back({.destination = pods, .gateway = gateway, .link = link});
+  plan->routes.push_back({.destination = pods, .gateway = gateway, .link = link, .mtu = mtu});
 }
 
 // What the node's own programs send from, so that answers come back the same way.
@@ -57,7 +67,7 @@ std::optional<net::IpAddress> SourceFor(const OverlayNode& self, net::IpFamily f
 
 void PlanEncapsulated(const OverlayNode& self, const OverlayNode& peer,
                       const std::vector<net::IpPrefix>& cidrs, const net::IpAddress& remote,
-                      OverlayPlan* plan) {
+                      uint32_t mtu, OverlayPlan* plan) {
   std::string mac = OverlayMac(peer.pod_cidrs.front());
   plan->vxlan = true;
   plan->forwarding.push_back({mac, remote});
@@ -66,7 +76,8 @@ void PlanEncapsulated(const OverlayNode& self, const OverlayNode& peer,
     plan->routes.push_back({.destination = pods,
                             .gateway = pods.first(),
                             .on_link = true,
-                            .source = SourceFor(self, pods.family())});
+                            .source = SourceFor(self, pods.family()),
+                            .mtu = mtu});
   }
 }
 
@@ -78,7 +89,7 @@ void PlanPeer(const OverlayConfig& config, const OverlayNode& self, const Overla
     const net::IpAddress* gateway = AddressOf(peer, pods.family());
     int link = gateway == nullptr ? 0 : SharedLink(subnets, *gateway);
     if (config.mode != OverlayMode::kVxlan && link != 0) {
-      PlanDirect(pods, *gateway, link, plan);
+      PlanDirect(pods, *gateway, link, RouteMtu(config, peer), plan);
     } else if (config.mode == OverlayMode::kHostGateway) {
       plan->unreachable.push_back(pods.ToString() + ": its node is on no subnet of this one");
     } else {
@@ -92,7 +103,7 @@ void PlanPeer(const OverlayConfig& config, const OverlayNode& self, const Overla
                                 std::string(net::FamilyName(underlay)) + " address");
     return;
   }
-  PlanEncapsulated(self, peer, encapsulated, *remote, plan);
+  PlanEncapsulated(self, peer, encapsulated, *remote, RouteMtu(config, peer), plan);
 }
 
 // What leads to other nodes: neither loopback nor what pods or services hang on.
@@ -195,6 +206,11 @@ Result<OverlayMode> ParseOverlayMode(std::string_view text) {
   if (text == "vxlan") return OverlayMode::kVxlan;
   if (text == "host-gw") return OverlayMode::kHostGateway;
   if (text == "auto") return OverlayMode::kAuto;
+  if (text == "wireguard") {
+    return Error(Code::kUnimplemented,
+                 "overlay mode \"wireguard\" is not supported; encrypt below the nodes' addresses, and "
+                 "use \"vxlan\" or \"host-gw\" over that");
+  }
   return Error(
       Code::kInvalidArgument,
       "overlay mode must be \"vxlan\", \"host-gw\" or \"auto\", not \"" + std::string(text) + "\"");
@@ -206,23 +222,37 @@ uint32_t EncapsulationBytes(OverlayMode mode, net::IpFamily underlay) {
   return (underlay == net::IpFamily::kV4 ? 20 : 40) + 8 + 8 + 14;
 }
 
+net::IpFamily UnderlayFamily(const OverlayNode& self, const std::vector<OverlayNode>& peers) {
+  const net::IpFamily primary =
+      self.pod_cidrs.empty() ? net::IpFamily::kV4 : self.pod_cidrs.front().family();
+  auto reaches_all = [&](net::IpFamily family) {
+    return AddressOf(self, family) != nullptr &&
+           std::ranges::all_of(peers, [family](const OverlayNode& peer) {
+             return !IsReady(peer) || AddressOf(peer, family) != nullptr;
+           });
+  };
+  for (net::IpFamily family : {primary, net::OtherFamily(primary)}) {
+    if (reaches_all(family)) return family;
+  }
+  // Some peers will not be reached.
+  return AddressOf(self, primary) != nullptr ? primary : net::OtherFamily(primary);
+}
+
 OverlayPlan PlanOverlay(const OverlayConfig& config, const OverlayNode& self,
                         const std::vector<OverlayNode>& peers,
                         const std::vector<net::LinkAddress>& subnets) {
   OverlayPlan plan;
   if (self.addresses.empty() || self.pod_cidrs.empty()) return plan;
-  const net::IpAddress& local = self.addresses.front();
-  plan.link = {.name = config.link,
+  const net::IpFamily underlay = UnderlayFamily(self, peers);
+  plan.link = {.name = LinkName(config.link, underlay),
                .mac = OverlayMac(self.pod_cidrs.front()),
                .mtu = config.mtu,
                .vni = config.vni,
                .port = config.port,
-               .underlay = local.family(),
-               .local = local};
+               .underlay = underlay};
   for (const net::IpPrefix& pods : self.pod_cidrs) plan.link_addresses.push_back(pods.first());
   for (const OverlayNode& peer : peers) {
-    if (peer.pod_cidrs.empty() || peer.addresses.empty()) continue;  // not ready yet
-    PlanPeer(config, self, peer, subnets, local.family(), &plan);
+    if (IsReady(peer)) PlanPeer(config, self, peer, subnets, underlay, &plan);
   }
   return plan;
 }
@@ -244,7 +274,10 @@ Result<OverlayPlan> EnsureOverlay(net::Rtnl& rtnl, const OverlayConfig& config,
   TRY(CompareRoutes(rtnl, plan.routes, &changes));
   if (!changes.add.empty()) TRY(rtnl.Apply(std::move(changes.add)));
   if (!changes.remove.empty()) TRY(rtnl.Apply(std::move(changes.remove)));
-  if (!plan.vxlan) TRY(rtnl.DeleteLinkIfPresent(config.link));
+  for (net::IpFamily family : net::kIpFamilies) {
+    std::string name = LinkName(config.link, family);
+    if (!plan.vxlan || name != plan.link.name) TRY(rtnl.DeleteLinkIfPresent(name));
+  }
   return plan;
 }
 
@@ -252,7 +285,10 @@ Result<> RemoveOverlay(net::Rtnl& rtnl, const std::string& link) {
   Changes changes;
   TRY(CompareRoutes(rtnl, {}, &changes));
   if (!changes.remove.empty()) TRY(rtnl.Apply(std::move(changes.remove)));
-  return rtnl.DeleteLinkIfPresent(link);
+  for (net::IpFamily family : net::kIpFamilies) {
+    TRY(rtnl.DeleteLinkIfPresent(LinkName(link, family)));
+  }
+  return {};
 }
 
 }  // namespace skiff::cni

@@ -4,6 +4,10 @@
 // Each node's VXLAN link has a MAC that follows from its first pod CIDR, so peers know it without
 // being told, and it stays when the node's own address changes: then one forwarding entry is
 // replaced. Nothing is learned and nothing flooded: a frame for an unknown peer is dropped.
+//
+// A VXLAN link sends over one address family, and so do all nodes: over the pods' primary family
+// where every node has an address of it, else over the other one. Peers whose pods have a smaller
+// MTU get it as that of their routes, so that senders are told and nothing is lost on the way.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +32,7 @@ uint32_t EncapsulationBytes(OverlayMode mode, net::IpFamily underlay);
 
 struct OverlayConfig {
   OverlayMode mode = OverlayMode::kVxlan;
-  std::string link = "skiff-vxlan";
+  std::string link = "skiff-vxlan";  // over IPv4; over IPv6, with a "6" behind
   uint32_t vni = 1;
   uint16_t port = 8472;  // as Linux and flannel have it
   uint32_t mtu = 0;      // of the pods
@@ -37,7 +41,8 @@ struct OverlayConfig {
 // A node of the cluster.
 struct OverlayNode {
   std::vector<net::IpAddress> addresses;  // by which other nodes reach it; the first is preferred
-  std::vector<net::IpPrefix> pod_cidrs;   // at most one a family
+  std::vector<net::IpPrefix> pod_cidrs;   // at most one a family, the primary one first
+  uint32_t mtu = 0;                       // of its pods; 0: unknown
   auto operator<=>(const OverlayNode&) const = default;
 };
 
@@ -53,6 +58,9 @@ struct OverlayPlan {
   // Peers that cannot be reached, with the reason.
   std::vector<std::string> unreachable;
 };
+
+// What a node and its peers send VXLAN packets over. Pure.
+net::IpFamily UnderlayFamily(const OverlayNode& self, const std::vector<OverlayNode>& peers);
 
 // Pure. subnets: the node's own addresses with their prefix lengths, on links that lead to nodes.
 OverlayPlan PlanOverlay(const OverlayConfig& config, const OverlayNode& self,

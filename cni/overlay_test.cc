@@ -76,6 +76,35 @@ TEST(OverlayTest, BothFamiliesOverOneUnderlay) {
   EXPECT_THAT(plan.unreachable, SizeIs(1)) << "no address of the underlay's family";
 }
 
+TEST(OverlayTest, TheUnderlayIsThePodsPrimaryFamilyWhereAllHaveIt) {
+  OverlayNode dual = NodeOf({"10.0.0.1", "fd01::1"}, {"fd00:10:1::/64", "10.244.1.0/24"});
+  OverlayNode other = NodeOf({"10.0.0.2", "fd01::2"}, {"fd00:10:2::/64", "10.244.2.0/24"});
+  OverlayNode four = NodeOf({"10.0.0.3"}, {"fd00:10:3::/64", "10.244.3.0/24"});
+  OverlayNode six = NodeOf({"fd01::4"}, {"fd00:10:4::/64", "10.244.4.0/24"});
+  OverlayNode coming = NodeOf({}, {"fd00:10:5::/64"});
+  EXPECT_EQ(UnderlayFamily(dual, {other, coming}), net::IpFamily::kV6);
+  EXPECT_EQ(UnderlayFamily(dual, {other, six}), net::IpFamily::kV6);
+  EXPECT_EQ(UnderlayFamily(dual, {other, four}), net::IpFamily::kV4);
+  EXPECT_EQ(UnderlayFamily(dual, {four, six}), net::IpFamily::kV6) << "one is out of reach";
+  EXPECT_EQ(UnderlayFamily(four, {dual}), net::IpFamily::kV4);
+
+  OverlayPlan plan = PlanOverlay(ConfigOf(OverlayMode::kVxlan), dual, {other}, {});
+  EXPECT_EQ(plan.link.name, "skiff-vxlan6");
+  EXPECT_EQ(plan.forwarding[0].remote, net::IpAddress::Parse("fd01::2").value());
+  EXPECT_THAT(plan.routes, SizeIs(2)) << "both families' pods";
+}
+
+TEST(OverlayTest, ASmallerMtuOfAPeerIsItsRoutes) {
+  OverlayNode small = kNear, large = kFar;
+  small.mtu = 1350;
+  large.mtu = 8950;
+  OverlayPlan plan = PlanOverlay(ConfigOf(OverlayMode::kAuto), kSelf, {small, large}, kSubnets);
+  ASSERT_THAT(plan.routes, SizeIs(2));
+  EXPECT_EQ(plan.routes[0].mtu, 1350u);
+  EXPECT_EQ(plan.routes[1].mtu, 0u);
+  EXPECT_EQ(plan.link.mtu, 1450u);
+}
+
 TEST(OverlayTest, NodesThatAreNotReadyAreLeftOut) {
   OverlayPlan plan = PlanOverlay(ConfigOf(OverlayMode::kVxlan), kSelf,
                                  {NodeOf({"10.0.0.4"}, {}), NodeOf({}, {"10.244.4.0/24"})}, {});
@@ -87,6 +116,7 @@ TEST(OverlayTest, NodesThatAreNotReadyAreLeftOut) {
 TEST(OverlayTest, ModesAndTheirCost) {
   EXPECT_EQ(ParseOverlayMode("host-gw").value(), OverlayMode::kHostGateway);
   EXPECT_FALSE(ParseOverlayMode("udp").ok());
+  EXPECT_EQ(ParseOverlayMode("wireguard").error().code(), Code::kUnimplemented);
   EXPECT_EQ(EncapsulationBytes(OverlayMode::kVxlan, net::IpFamily::kV4), 50u);
   EXPECT_EQ(EncapsulationBytes(OverlayMode::kAuto, net::IpFamily::kV6), 70u);
   EXPECT_EQ(EncapsulationBytes(OverlayMode::kHostGateway, net::IpFamily::kV4), 0u);

@@ -8,10 +8,12 @@
 #include "agent/daemon/builtin_runtime.h"
 #include "agent/daemon/health_server.h"
 #include "agent/daemon/node_network.h"
+#include "agent/daemon/overlay_link.h"
 #include "agent/daemon/pod_cgroups.h"
 #include "agent/desired/desired_state.h"
 #include "agent/events/recorder.h"
 #include "agent/link/node_link.h"
+#include "agent/node/node_ips.h"
 #include "agent/node/node_object.h"
 #include "agent/pods/workers.h"
 #include "agent/spec/resources.h"
@@ -95,6 +97,7 @@ struct Agent::Parts {
   NodeContext context;                      // guarded by mutex
   NodeOptions node_options;                 // guarded by mutex
   std::unique_ptr<NodeNetwork> network;     // of the link's thread, after the start
+  std::optional<net::IpFamily> primary;     // the cluster's, once known; guarded by mutex
   std::optional<core::Node> reported_node;  // guarded by mutex
   SteadyTime reported_at;                   // guarded by mutex
   std::atomic<bool> runtime_ready = false;
@@ -106,6 +109,8 @@ struct Agent::Parts {
   void StartLink();
   void ObserveNode(bool repeat);
   void ObserveAddresses();
+  void TellOverlay(const OverlayState& state);
+  void OrderAddresses(const std::string& primary_range);
   NodeContext Context() {
     std::lock_guard lock(mutex);
     return context;
@@ -124,13 +129,14 @@ Result<> Agent::Parts::StartRuntime() {
     conntrack = std::make_unique<net::SystemConntrack>();
   }
   network = std::make_unique<NodeNetwork>(
-      config, NodeNetworkDeps{blocking, iptables.get(), conntrack.get()});
+      config, NodeNetworkDeps{blocking, iptables.get(), conntrack.get(),
+                              [this](const OverlayState& state) { TellOverlay(state); }});
   std::shared_ptr<CriStubs> stubs;
   if (config.runtime_endpoint.empty()) {
     runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack));
     stubs = runtime->MakeStubs();
     if (config.server.empty()) {
-      TRY(runtime->SetPodCidrs({config.pod_cidr}, {config.pod_cidr}));
+      TRY(runtime->SetPodCidrs(config.pod_cidrs, config.pod_cidrs));
     }
   } else {
     stubs = DialCri(config.runtime_endpoint);
@@ -242,6 +248,7 @@ void Agent::Parts::SyncDesired() {
 void Agent::Parts::ApplyWelcome() {
   auto welcome = desired->welcome();
   const auto& settings = welcome->settings();
+  if (!settings.cluster_cidrs().empty()) OrderAddresses(settings.cluster_cidrs(0));
   {
     std::lock_guard lock(mutex);
     if (!settings.cluster_domain().empty()) context.cluster_domain = settings.cluster_domain();
@@ -302,12 +309,39 @@ void Agent::Parts::ObserveAddresses() {
   std::vector<std::string> found = FindNodeIps();
   {
     std::lock_guard lock(mutex);
+    if (primary) found = OrderByFamily(std::move(found), *primary);
     // A node cut off from its network keeps the address it is known by.
     if (found == context.host_ips || found.front() == "127.0.0.1") return;
     node_options.node_ips = context.host_ips = found;
   }
   network->SetNodeAddresses(found);
   if (workers != nullptr) workers->WakeAll();
+}
+
+void Agent::Parts::TellOverlay(const OverlayState& state) {
+  {
+    std::lock_guard lock(mutex);
+    node_options.pod_mtu = state.mtu;
+    node_options.overlay = {state.health.degraded, state.health.reason, state.health.message};
+  }
+  ObserveNode(true);
+}
+
+// The node's first address is of the family that pods have first. Where addresses are configured,
+// so is their order.
+void Agent::Parts::OrderAddresses(const std::string& primary_range) {
+  auto range = net::IpPrefix::Parse(primary_range);
+  if (!range.ok() || !config.node_ips.empty()) return;
+  std::vector<std::string> ordered;
+  {
+    std::lock_guard lock(mutex);
+    primary = range->family();
+    ordered = OrderByFamily(context.host_ips, *primary);
+    if (ordered == context.host_ips) return;
+    node_options.node_ips = context.host_ips = ordered;
+  }
+  network->SetNodeAddresses(ordered);
+  if (link != nullptr) blocking.Post([this] { ObserveNode(true); });
 }
 
 void Agent::Parts::ObserveNode(bool repeat) {

@@ -36,12 +36,10 @@ runtime::RegistrySettings Registries(const AgentConfig& config) {
 }
 
 // What pods' packets must leave room for.
-uint32_t OverlayBytes(const AgentConfig& config) {
+uint32_t OverlayBytes(const AgentConfig& config, net::IpFamily underlay) {
   if (config.overlay_mode == "none" || config.server.empty()) return 0;
   auto mode = cni::ParseOverlayMode(config.overlay_mode);
-  bool v6 = !config.node_ips.empty() && config.node_ips.front().find(':') != std::string::npos;
-  return mode.ok() ? cni::EncapsulationBytes(*mode, v6 ? net::IpFamily::kV6 : net::IpFamily::kV4)
-                   : 0;
+  return mode.ok() ? cni::EncapsulationBytes(*mode, underlay) : 0;
 }
 
 }  // namespace
@@ -62,7 +60,9 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
   TRY(MakeDirectories(config.state_dir, 0755));
   cni::BridgeConfig bridge;
   bridge.state_dir = config.run_dir + "/network";
-  bridge.encapsulation_bytes = OverlayBytes(config);
+  // Nodes are reached over the pods' primary family where that can be (cni/overlay.h).
+  bridge.encapsulation_bytes = OverlayBytes(config, net::IpFamily::kV4);
+  bridge.encapsulation_bytes_ipv6 = OverlayBytes(config, net::IpFamily::kV6);
   parts->network = TRY(cni::BridgeNetwork::Open(bridge, iptables, conntrack));
   cri::CriOptions options;
   options.socket = config.run_dir + "/skiff.sock";
@@ -118,7 +118,7 @@ Result<std::unique_ptr<StandaloneRuntime>> StandaloneRuntime::Start(const AgentC
   parts->iptables = TRY(net::SystemIptables::Open());
   parts->runtime =
       TRY(BuiltinRuntime::Start(config, *parts->iptables, parts->conntrack).With("the runtime"));
-  TRY(parts->runtime->SetPodCidrs({config.pod_cidr}, {config.pod_cidr}));
+  TRY(parts->runtime->SetPodCidrs(config.pod_cidrs, config.pod_cidrs));
   return std::unique_ptr<StandaloneRuntime>(new StandaloneRuntime(std::move(parts)));
 }
 

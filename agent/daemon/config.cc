@@ -8,6 +8,7 @@
 #include <cctype>
 #include <functional>
 
+#include "base/net/families.h"
 #include "base/net/ip.h"
 #include "base/os/files.h"
 #include "cni/overlay.h"
@@ -48,6 +49,17 @@ template <class T>
 std::function<void(const YAML::Node&)> Into(T* target) {
   return [target](const YAML::Node& node) {
     if (!node.IsNull()) *target = node.as<T>();
+  };
+}
+
+// A text stands for a list of one.
+std::function<void(const YAML::Node&)> IntoOneOrMore(std::vector<std::string>* target) {
+  return [target](const YAML::Node& node) {
+    if (node.IsScalar()) {
+      *target = {node.as<std::string>()};
+    } else if (!node.IsNull()) {
+      *target = node.as<std::vector<std::string>>();
+    }
   };
 }
 
@@ -131,7 +143,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"defaultCgroupParent", Into(&config->default_cgroup_parent)},
            {"libexecDir", Into(&config->libexec_dir)},
            {"cdiDirs", Into(&config->cdi_dirs)},
-           {"podCidr", Into(&config->pod_cidr)},
+           {"podCidr", IntoOneOrMore(&config->pod_cidrs)},
            {"registries", read_registries},
            {"runtimeHandlers", read_handlers},
            {"proxy", read_proxy},
@@ -234,6 +246,7 @@ Result<> CompleteConfig(AgentConfig* config) {
   if (config->overlay_mode != "none") {
     TRY(cni::ParseOverlayMode(config->overlay_mode).With("overlay.mode"));
   }
+  TRY(net::ParseNetworks(config->pod_cidrs).With("podCidr"));
   TRY(CheckDns(config->dns));
   if (config->max_pods < 1) return bad("maxPods must be at least 1");
   if (config->container_log_max_files < 2 || config->container_log_max_files > kMaxLogFiles) {

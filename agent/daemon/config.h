@@ -56,7 +56,7 @@ struct AgentConfig {
   std::string libexec_dir;
   // Where CDI devices are described; the later override the earlier.
   std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};
-  std::string pod_cidr = "10.88.0.0/16";
+  std::vector<std::string> pod_cidrs = {"10.88.0.0/16"};  // at most one a family
   std::vector<RegistryConfig> registries;
   std::vector<RuntimeHandlerConfig> runtime_handlers;
   std::string proxy_mode = "iptables";

@@ -28,7 +28,7 @@ TEST(ConfigTest, ReadsEverySettingThatIsDocumented) {
   EXPECT_EQ(config->state_dir, defaults.state_dir);
   EXPECT_EQ(config->run_dir, defaults.run_dir);
   EXPECT_EQ(config->cgroup_root, defaults.cgroup_root);
-  EXPECT_EQ(config->pod_cidr, defaults.pod_cidr);
+  EXPECT_EQ(config->pod_cidrs, defaults.pod_cidrs);
   EXPECT_EQ(config->max_pods, defaults.max_pods);
   EXPECT_EQ(config->health_address, defaults.health_address);
   ASSERT_EQ(config->registries.size(), 1u);

@@ -1,11 +1,13 @@
 #include "agent/daemon/node_network.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "agent/daemon/overlay_link.h"
 #include "agent/daemon/policy_link.h"
 #include "agent/dns/node_address.h"
 #include "agent/dns/server.h"
+#include "agent/node/node_object.h"
 #include "agent/policy/rule_writer.h"
 #include "agent/proxy/balancer_addresses.h"
 #include "agent/proxy/proxy.h"
@@ -95,10 +97,15 @@ cni::OverlayNode ToPeer(const core::Node& node) {
     if (auto ip = net::IpAddress::Parse(address.address()); ip.ok()) peer.addresses.push_back(*ip);
   }
   peer.pod_cidrs = ParseAll<net::IpPrefix>(node.spec().pod_cidrs());
+  auto mtu = node.metadata().annotations().find(kPodMtuAnnotation);
+  if (mtu != node.metadata().annotations().end()) {
+    const std::string& text = mtu->second;
+    (void)std::from_chars(text.data(), text.data() + text.size(), peer.mtu);  // none: as if unsaid
+  }
   return peer;
 }
 
-std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, Executor& blocking) {
+std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNetworkDeps& deps) {
   // Another runtime has a network of its own; without a cluster there are no peers.
   if (config.overlay_mode == "none" || !config.runtime_endpoint.empty() || config.server.empty()) {
     return nullptr;
@@ -106,7 +113,7 @@ std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, Executor& bl
   cni::OverlayConfig overlay;
   // CompleteConfig has checked it.
   overlay.mode = cni::ParseOverlayMode(config.overlay_mode).value_or(overlay.mode);
-  return std::make_unique<OverlayLink>(overlay, blocking);
+  return std::make_unique<OverlayLink>(overlay, deps.blocking, deps.on_overlay);
 }
 
 std::unique_ptr<proxy::BalancerAddresses> MakeBalancers(const AgentConfig& config,
@@ -133,6 +140,8 @@ struct NodeNetwork::Parts {
   std::unique_ptr<proxy::BalancerAddresses> balancers;  // null: another program proxies
   // Each has been told everything once; changes are enough from there on.
   bool proxy_fed = false, dns_fed = false, balancers_fed = false;
+  // What they were started with: they begin anew where it changes.
+  std::string settings_bytes;
   std::unique_ptr<OverlayLink> overlay;  // null: none is wanted
   std::unique_ptr<PolicyLink> policies;  // null: none are enforced
   std::string zone = {};                 // this node's
@@ -140,6 +149,7 @@ struct NodeNetwork::Parts {
   // What this node's Node object says of it; all is to be told again where that means something
   // else now.
   void ObserveOwnNode(const DesiredState& desired);
+  void ForgetOldSettings(const skiff::node::v1::ClusterSettings& now);
   void StartProxy(const skiff::node::v1::ClusterSettings& settings);
   void StartDns(const skiff::node::v1::ClusterSettings& settings);
   void FeedOverlay(const DesiredState& desired);
@@ -151,7 +161,7 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .proxy = nullptr,
                        .dns = nullptr,
                        .balancers = MakeBalancers(config, deps),
-                       .overlay = MakeOverlay(config, deps.blocking),
+                       .overlay = MakeOverlay(config, deps),
                        .policies = MakePolicies(config, deps.blocking)}) {}
 NodeNetwork::~NodeNetwork() = default;
 
@@ -195,7 +205,20 @@ void NodeNetwork::Parts::StartDns(const skiff::node::v1::ClusterSettings& settin
   dns = *std::move(started);
 }
 
+// Seldom: the cluster has got another address family, or other DNS addresses. The proxy's rules and
+// the node's addresses stay; what begins anew makes them what they are to be.
+void NodeNetwork::Parts::ForgetOldSettings(const skiff::node::v1::ClusterSettings& now) {
+  std::string bytes = now.SerializeAsString();
+  if (bytes == settings_bytes) return;
+  settings_bytes = std::move(bytes);
+  proxy.reset();
+  dns.reset();
+  proxy_fed = dns_fed = false;
+  zone.clear();
+}
+
 void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
+  parts_->ForgetOldSettings(welcome.settings());
   parts_->StartProxy(welcome.settings());
   parts_->StartDns(welcome.settings());
   if (parts_->overlay != nullptr) {
@@ -234,7 +257,7 @@ TrafficRules* NodeNetwork::traffic() {
 }
 
 void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& change) {
-  if (TouchesNodes(change)) parts_->ObserveOwnNode(desired);
+  if (TouchesNodes(change) || !parts_->proxy_fed) parts_->ObserveOwnNode(desired);
   if (parts_->proxy != nullptr) Feed(*parts_->proxy, desired, change, &parts_->proxy_fed);
   if (parts_->dns != nullptr) Feed(*parts_->dns, desired, change, &parts_->dns_fed);
   if (parts_->balancers != nullptr) {

@@ -2,6 +2,7 @@
 // pods, the service proxy, the cluster DNS and the network policies, fed from the desired state.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,11 +22,15 @@ class Welcome;
 
 namespace skiff::agent {
 
+struct OverlayState;
+
 // Null pointers: neither rules nor addresses are made (another program does the node's network).
 struct NodeNetworkDeps {
   Executor& blocking;
   net::Iptables* iptables;
   net::Conntrack* conntrack;
+  // How the overlay is; on the blocking executor.
+  std::function<void(const OverlayState&)> on_overlay;
 };
 
 // Calls come from one thread at a time. All deps must outlive it.

@@ -3,8 +3,10 @@
 #include <chrono>
 
 #include "base/log.h"
+#include "base/net/offload.h"
 #include "cni/bridge.h"
 #include "cni/bridge_network.h"
+#include "cni/path_probe.h"
 
 namespace skiff::agent {
 namespace {
@@ -12,14 +14,20 @@ namespace {
 constexpr std::chrono::seconds kRetry{10};
 // Changes of a large cluster come in bursts.
 constexpr std::chrono::milliseconds kGather{20};
+// Until a peer that has just joined listens; and for those that stay silent.
+constexpr std::chrono::seconds kProbeAgain{5}, kProbeSeldom{60};
+constexpr int kQuickProbes = 6;
 
 }  // namespace
 
 // All state on the strand.
 class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(cni::OverlayConfig config, Executor& blocking)
-      : config_(std::move(config)), strand_(blocking) {}
+  Impl(cni::OverlayConfig config, Executor& blocking, OnState on_state)
+      : config_(std::move(config)),
+        blocking_(blocking),
+        strand_(blocking),
+        on_state_(std::move(on_state)) {}
 
   template <class Change>
   void Post(Change change) {
@@ -52,11 +60,93 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
       ApplySoon(kRetry);
       return;
     }
-    if (plan->unreachable == unreachable_) return;
-    unreachable_ = plan->unreachable;
-    for (const std::string& peer : unreachable_) {
-      log::Warning("pods of another node cannot be reached", {{"pods", peer}});
+    if (plan->unreachable != unreachable_) {
+      unreachable_ = plan->unreachable;
+      for (const std::string& peer : unreachable_) {
+        log::Warning("pods of another node cannot be reached", {{"pods", peer}});
+      }
     }
+    Listen(*plan);
+    check_.SetPeers(*plan);
+    quick_probes_ = kQuickProbes;
+    Tell();
+    Probe();
+  }
+
+  // Peers probe this node as it does them.
+  void Listen(const cni::OverlayPlan& plan) {
+    link_ = plan.vxlan ? plan.link.name : "";
+    std::vector<net::IpAddress> addresses;
+    if (plan.vxlan) addresses = plan.link_addresses;
+    if (addresses != listening_) {
+      responder_.reset();
+      listening_ = addresses;
+    }
+    if (addresses.empty() || responder_ != nullptr) return;
+    auto started = cni::ProbeResponder::Start(addresses);
+    if (started.ok()) {
+      responder_ = *std::move(started);
+    } else {
+      log::Warning("other nodes cannot probe the way to this one", {{"error", started.error()}});
+    }
+  }
+
+  // Whole lots at once, beside the strand: it takes seconds where nobody answers.
+  void Probe() {
+    strand_.Cancel(probe_timer_);
+    if (probing_ || link_.empty() || check_.AllWhole()) return;
+    probing_ = true;
+    blocking_.Post([weak = weak_from_this(), peers = check_.Due()] {
+      auto results = cni::ProbePeers(peers);
+      auto impl = weak.lock();
+      if (impl == nullptr) return;
+      impl->strand_.Post([impl, peers, results = std::move(results)] {
+        impl->probing_ = false;
+        for (size_t i = 0; results.ok() && i < peers.size(); ++i) {
+          impl->check_.Take(peers[i], cni::Judge((*results)[i]));
+        }
+        impl->Judge();
+      });
+    });
+  }
+
+  void Judge() {
+    bool at_once = check_.WantsChecksumsInSoftware() && ComputeChecksums();
+    Tell();
+    if (at_once) return Probe();
+    if (check_.AllWhole()) return;
+    auto delay = quick_probes_ > 0 ? kProbeAgain : kProbeSeldom;
+    if (quick_probes_ > 0) --quick_probes_;
+    probe_timer_ = strand_.PostAfter(delay, [weak = weak_from_this()] {
+      if (auto impl = weak.lock()) impl->Probe();
+    });
+  }
+
+  bool ComputeChecksums() {
+    auto set = net::SetTxChecksumOffload(link_, false);
+    if (!set.ok()) {
+      log::Error(
+          "packets to other nodes arrive damaged, and checksum offload cannot be switched off",
+          {{"link", link_}, {"error", set.error()}});
+      return false;
+    }
+    log::Warning("packets to other nodes arrived damaged; checksum offload is off from now on",
+                 {{"link", link_}});
+    return true;
+  }
+
+  void Tell() {
+    if (!link_.empty()) {
+      auto offload = net::TxChecksumOffload(link_);
+      check_.SetChecksumsInSoftware(offload.ok() && !*offload);
+    }
+    OverlayState now{mtu_, check_.Health()};
+    if (now == told_) return;
+    if (now.health.degraded && now.health != told_.health) {
+      log::Warning("the overlay is degraded", {{"reason", now.health.message}});
+    }
+    told_ = now;
+    on_state_(told_);
   }
 
   Result<cni::OverlayPlan> Ensure() {
@@ -64,18 +154,30 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
     cni::OverlayConfig config = config_;
     config.mtu = TRY(
         cni::UnderlayMtu(rtnl, cni::BridgeConfig().bridge,
-                         cni::EncapsulationBytes(config.mode, self.addresses.front().family())));
+                         cni::EncapsulationBytes(config.mode, cni::UnderlayFamily(self, peers))));
+    mtu_ = config.mtu;
     return cni::EnsureOverlay(rtnl, config, self, peers);
   }
 
   const cni::OverlayConfig config_;
+  Executor& blocking_;
   Strand strand_;
+  const OnState on_state_;
+  uint32_t mtu_ = 0;
   bool waiting_ = false;
+  std::string link_;  // the VXLAN link; empty: there is none
+  cni::OverlayCheck check_;
+  std::unique_ptr<cni::ProbeResponder> responder_;
+  std::vector<net::IpAddress> listening_;
+  bool probing_ = false;
+  int quick_probes_ = 0;
+  Executor::TimerId probe_timer_ = 0;
+  OverlayState told_;
   std::vector<std::string> unreachable_;
 };
 
-OverlayLink::OverlayLink(cni::OverlayConfig config, Executor& blocking)
-    : impl_(std::make_shared<Impl>(std::move(config), blocking)) {}
+OverlayLink::OverlayLink(cni::OverlayConfig config, Executor& blocking, OnState on_state)
+    : impl_(std::make_shared<Impl>(std::move(config), blocking, std::move(on_state))) {}
 OverlayLink::~OverlayLink() = default;
 
 void OverlayLink::SetAddresses(std::vector<net::IpAddress> addresses) {

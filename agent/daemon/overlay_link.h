@@ -2,19 +2,33 @@
 // says of them.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "base/async/executor.h"
-#include "cni/overlay.h"
+#include "cni/overlay_check.h"
 
 namespace skiff::agent {
 
+// What it tells of itself.
+struct OverlayState {
+  uint32_t mtu = 0;  // what peers may send this node's pods
+  cni::OverlayHealth health;
+  auto operator<=>(const OverlayState&) const = default;
+};
+
+// Probes each peer that joins or returns (cni/path_probe.h); where checksums arrive damaged, it has
+// the overlay's computed by the processor.
+//
 // Thread-safe: calls return at once, the work is done on the blocking executor, which must outlive
 // it. What fails is tried again after some seconds.
 class OverlayLink {
  public:
-  OverlayLink(cni::OverlayConfig config, Executor& blocking);
+  using OnState = std::function<void(const OverlayState&)>;
+  // on_state: when it is known and when it changes; on the blocking executor.
+  OverlayLink(cni::OverlayConfig config, Executor& blocking, OnState on_state);
   // Waits for nothing; the way stays.
   ~OverlayLink();
 

@@ -1,6 +1,3 @@
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -8,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <set>
 
 #include "agent/node/node_object.h"
 #include "base/os/files.h"
@@ -55,24 +51,6 @@ uint64_t MemInfo(const std::string& text, const char* key) {
   return kilobytes * 1024;
 }
 
-// Interfaces with a default route (proc(5), net/route: destination 00000000, flags with RTF_UP;
-// net/ipv6_route: a destination prefix of length 00).
-std::set<std::string> DefaultInterfaces() {
-  std::set<std::string> names;
-  auto text = ReadFile("/proc/net/route", 1 << 20);
-  std::string lines = text.ok() ? *text : "";
-  for (size_t start = 0; start < lines.size();) {
-    size_t end = std::min(lines.find('\n', start), lines.size());
-    std::string line = lines.substr(start, end - start);
-    start = end + 1;
-    size_t tab = line.find('\t');
-    if (tab != std::string::npos && line.compare(tab + 1, 8, "00000000") == 0) {
-      names.insert(line.substr(0, tab));
-    }
-  }
-  return names;
-}
-
 }  // namespace
 
 MachineFacts ReadMachineFacts() {
@@ -94,42 +72,6 @@ MachineFacts ReadMachineFacts() {
     facts.swap_bytes = static_cast<int64_t>(MemInfo(*memory, "SwapTotal"));
   }
   return facts;
-}
-
-std::vector<std::string> FindNodeIps() {
-  std::set<std::string> preferred = DefaultInterfaces();
-  std::string best_v4, best_v6;
-  bool v4_preferred = false, v6_preferred = false;
-  struct ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) return {"127.0.0.1"};
-  for (const struct ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_UP) == 0 ||
-        (entry->ifa_flags & IFF_LOOPBACK) != 0) {
-      continue;
-    }
-    bool prefer = preferred.contains(entry->ifa_name);
-    char text[INET6_ADDRSTRLEN];
-    if (entry->ifa_addr->sa_family == AF_INET) {
-      const auto* address = reinterpret_cast<const struct sockaddr_in*>(entry->ifa_addr);
-      ::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text);
-      if (best_v4.empty() || (prefer && !v4_preferred)) best_v4 = text;
-      v4_preferred = v4_preferred || prefer;
-    } else if (entry->ifa_addr->sa_family == AF_INET6) {
-      const auto* address = reinterpret_cast<const struct sockaddr_in6*>(entry->ifa_addr);
-      if (IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr)) continue;
-      ::inet_ntop(AF_INET6, &address->sin6_addr, text, sizeof text);
-      if (prefer && !v6_preferred) {
-        best_v6 = text;
-        v6_preferred = true;
-      }
-    }
-  }
-  ::freeifaddrs(list);
-  std::vector<std::string> ips;
-  if (!best_v4.empty()) ips.push_back(best_v4);
-  if (!best_v6.empty()) ips.push_back(best_v6);
-  if (ips.empty()) ips.push_back("127.0.0.1");
-  return ips;
 }
 
 NodeHealth ObserveHealth(CriClient& cri, const std::string& state_dir) {

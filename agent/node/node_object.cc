@@ -51,6 +51,10 @@ class NodeMaker {
  private:
   void FillMetadata() {
     node_.mutable_metadata()->set_name(options_.node_name);
+    if (options_.pod_mtu != 0) {
+      auto& annotations = *node_.mutable_metadata()->mutable_annotations();
+      annotations[kPodMtuAnnotation] = std::to_string(options_.pod_mtu);
+    }
     auto& labels = *node_.mutable_metadata()->mutable_labels();
     for (const auto& [key, value] : options_.labels) labels[key] = value;
     labels["kubernetes.io/hostname"] = options_.node_name;
@@ -148,6 +152,10 @@ class NodeMaker {
       why += (why.empty() ? "" : ", ") + health_.network_message;
     AddCondition("Ready", ready, ready ? "KubeletReady" : "KubeletNotReady",
                  ready ? "kubelet is posting ready status" : why);
+    if (options_.overlay) {
+      AddCondition("OverlayDegraded", options_.overlay->degraded, options_.overlay->reason.c_str(),
+                   options_.overlay->message);
+    }
   }
 
   void FillImages() {

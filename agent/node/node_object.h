@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,9 @@
 
 namespace skiff::agent {
 
+// How a node tells its peers the MTU of its pods.
+inline constexpr const char* kPodMtuAnnotation = "skiff.dev/pod-mtu";
+
 struct NodeOptions {
   std::string node_name;
   std::vector<std::string> node_ips;          // given, or found by FindNodeIps
@@ -20,6 +24,13 @@ struct NodeOptions {
   std::string state_dir = "/var/lib/skiff";   // its filesystem is the node's storage
   std::string agent_version;
   int max_pods = 110;
+  uint32_t pod_mtu = 0;  // what peers may send its pods, once known
+  // How the way to other nodes is, once known; the condition OverlayDegraded.
+  struct Overlay {
+    bool degraded = false;
+    std::string reason, message;
+  };
+  std::optional<Overlay> overlay;
   // Kept back from pods.
   int64_t reserved_milli_cpu = 0;
   int64_t reserved_memory_bytes = 0;
@@ -42,10 +53,6 @@ struct MachineFacts {
   int64_t swap_bytes = 0;
 };
 MachineFacts ReadMachineFacts();
-
-// The addresses other machines reach this one by: of the interface with the default route, one a
-// family; loopback when there is none.
-std::vector<std::string> FindNodeIps();
 
 // What changes.
 struct NodeHealth {
