@@ -21,7 +21,7 @@ def running_cluster(name, nodes, agent_settings=""):
     made.down()
     try:
         made.up(nodes, agent_settings)
-        images.push(made.registry)
+        images.push(made.registry_endpoint)
         warm_up(made)
         yield made
     finally:

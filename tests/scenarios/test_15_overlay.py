@@ -1,5 +1,5 @@
-"""Scenario 15: pods on three nodes are one network, over VXLAN and host-gw; a node that comes back with another address
-is found again."""
+"""Scenario 15: pods on three nodes are one network, over VXLAN and host-gw, in one address family and in both; a node
+that comes back with another address is found again."""
 
 import ipaddress
 import json
@@ -11,7 +11,7 @@ import pytest
 from tests.support import images
 from tests.support.capture import capturing
 from tests.support.cluster import TOP, Cluster
-from tests.support.machine import run
+from tests.support.machine import run, with_port
 
 POD = """
 apiVersion: v1
@@ -31,20 +31,26 @@ kind: Service
 metadata: {name: pods}
 spec:
   type: NodePort
+  ipFamilyPolicy: PreferDualStack
   selector: {app: pods}
   ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
 """
 
 
-@pytest.fixture(scope="module", params=["vxlan", "host-gw"])
+# Bytes that a packet to another node's pod grows by; of VXLAN over IPv4 and over IPv6.
+GROWTH = {("vxlan", 4): 50, ("vxlan", 6): 70, ("host-gw", 4): 0, ("host-gw", 6): 0}
+
+
+@pytest.fixture(scope="module", params=["vxlan-dual", "host-gw-dual", "vxlan-6"])
 def three(request):
     name = os.environ.get("SKIFF_CLUSTER", "over")[:5] + "3"
     cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
     cluster.down()
     try:
-        cluster.up(nodes=3, agent_settings=f"overlay: {{mode: {request.param}}}\n")
-        cluster.overlay = request.param
-        images.push(cluster.registry)
+        cluster.overlay, family = request.param.rsplit("-", 1)
+        cluster.up(nodes=3, agent_settings=f"overlay: {{mode: {cluster.overlay}}}\n", family=family)
+        cluster.growth = GROWTH[cluster.overlay, cluster.families[0]]
+        images.push(cluster.registry_endpoint)
         for n, node in enumerate(cluster.nodes):
             cluster.kubectl("apply", "-f", "-", input=POD.format(n=n, node=node.name, registry=cluster.registry))
         cluster.kubectl("apply", "-f", "-", input=SERVICE)
@@ -55,8 +61,12 @@ def three(request):
 
 
 def addresses(cluster):
+    """Of each pod, one in each family of the cluster."""
     pods = json.loads(cluster.kubectl("get", "pods", "-l", "app=pods", "-o", "json").stdout)["items"]
-    return {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods}
+    found = {pod["metadata"]["name"]: [entry["ip"] for entry in pod["status"]["podIPs"]] for pod in pods}
+    for pod, ips in found.items():
+        assert [6 if ":" in ip else 4 for ip in ips] == cluster.families, (pod, ips)
+    return found
 
 
 def in_pod(cluster, pod, *argv, **options):
@@ -72,13 +82,13 @@ def fetch(cluster, pod, address, path="/", body="cat"):
 def test_every_pair_of_pods(three):
     """Up to the largest packet: what is larger is refused by the sender's own interface, not lost on the way."""
     found = addresses(three)
-    mtu = 1500 - (50 if three.overlay == "vxlan" else 0)
+    mtu = 1500 - three.growth
     for source in found:
-        for target, address in found.items():
-            if source == target:
-                continue
-            in_pod(three, source, "ping", "-c1", "-W5", "-s", str(mtu - 28), address)
-            assert fetch(three, source, address).splitlines()[-1] == target
+        for target, ips in found.items():
+            for address in ips if source != target else []:
+                headers = 48 if ":" in address else 28
+                in_pod(three, source, "ping", "-c1", "-W5", "-s", str(mtu - headers), address)
+                assert fetch(three, source, address).splitlines()[-1] == target
     link = in_pod(three, "p0", "ip", "link", "show", "eth0").stdout
     assert f"mtu {mtu} " in link
 
@@ -89,14 +99,17 @@ def test_a_large_transfer(three):
     size = int(os.environ.get("SKIFF_TRANSFER_MB", "100")) << 20
     make = f"head -c {size} /dev/urandom > /www/big; sha256sum < /www/big"
     sent = in_pod(three, "p0", "sh", "-c", make).stdout
-    assert fetch(three, "p2", found["p0"], "/big", f"tail -c {size} | sha256sum") == sent
+    for address in found["p0"]:
+        assert fetch(three, "p2", address, "/big", f"tail -c {size} | sha256sum") == sent, address
 
 
 def test_every_node_answers_for_every_pod(three):
     for node in three.nodes:
-        script = f"for i in $(seq 100); do curl -fsS --max-time 5 http://{node.address}:30080/ || exit 1; done"
-        answers = three.control_plane.run("sh", "-c", script).stdout.split()
-        assert set(answers) == {"p0", "p1", "p2"}
+        for address in node.addresses:
+            url = f"http://{with_port(address, 30080)}/"
+            script = f"for i in $(seq 100); do curl -gfsS --max-time 5 '{url}' || exit 1; done"
+            answers = three.control_plane.run("sh", "-c", script).stdout.split()
+            assert set(answers) == {"p0", "p1", "p2"}
 
 
 def test_nothing_is_flooded(three):
@@ -104,7 +117,8 @@ def test_nothing_is_flooded(three):
     if three.overlay == "host-gw":
         assert "skiff-vxlan" not in three.nodes[0].run("ip", "link").stdout
         return
-    entries = three.nodes[0].run("bridge", "fdb", "show", "dev", "skiff-vxlan").stdout
+    link = "skiff-vxlan" if three.families[0] == 4 else "skiff-vxlan6"
+    entries = three.nodes[0].run("bridge", "fdb", "show", "dev", link).stdout
     assert "00:00:00:00:00:00" not in entries
     assert len([line for line in entries.splitlines() if " dst " in line]) == 2
 
@@ -152,7 +166,8 @@ def test_a_node_that_leaves_is_forgotten(three):
     node = three.nodes[2]
 
     def pod_cidr():
-        return three.kubectl("get", "node", node.name, "-o", "jsonpath={.spec.podCIDR}").stdout
+        """In the last of the cluster's families."""
+        return three.kubectl("get", "node", node.name, "-o", "jsonpath={.spec.podCIDRs}").stdout.split('"')[-2]
 
     cidr = pod_cidr()
     pid = three.daemon_pid(node, "skiff-agent")
@@ -160,7 +175,7 @@ def test_a_node_that_leaves_is_forgotten(three):
     os.kill(pid, signal.SIGKILL)
     three.wait_for_end(handle)
     three.kubectl("delete", "node", node.name)
-    route = "timeout 20 sh -c '{} ip route show {} | grep -q .; do :; done'"
+    route = "timeout 20 sh -c '{} ip -" + str(three.families[-1]) + " route show {} | grep -q .; do :; done'"
     three.nodes[0].run("sh", "-c", route.format("while", cidr))
     three.join(node)
     three.wait_ready()

@@ -1,9 +1,10 @@
 """A Skiff cluster on this machine, of machines made of namespaces (machine.py).
 
-    python3 -m tests.support.cluster up [--name N] [--nodes K]
+    python3 -m tests.support.cluster up [--name N] [--nodes K] [--family 4|6|dual|dual6]
     python3 -m tests.support.cluster down [--name N]
 
-Clusters of different names stand side by side: each has a bridge, a /24 and a folder of its own.
+Clusters of different names stand side by side: each has a bridge, networks (an IPv4 /24, an IPv6 /64) and a folder of
+its own.
 """
 
 import argparse
@@ -14,15 +15,20 @@ import pathlib
 import re
 import select
 import shlex
+import signal
 import subprocess
 import sys
 
-from tests.support.machine import Machine, run
+from tests.support.machine import Machine, add_address, run, with_port
 from tests.support.waiting import wait_for
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 HOME = pathlib.Path(os.environ.get("SKIFF_CLUSTERS", "/var/tmp/skiff-clusters"))
 REGISTRY_PORT = 5000
+# What --family stands for: the families of the machines and of the cluster, the primary one first.
+FAMILIES = {"4": [4], "6": [6], "dual": [4, 6], "dual6": [6, 4]}
+CLUSTER_CIDRS = {4: "10.244.0.0/16", 6: "fd42:244::/48"}
+SERVICE_CIDRS = {4: "10.96.0.0/16", 6: "fd42:96::/108"}
 CGROUP_ROOTS = [pathlib.Path("/sys/fs/cgroup")]
 
 
@@ -37,6 +43,8 @@ class Cluster:
         self.build = pathlib.Path(build or state.get("build") or TOP / "build" / "release").resolve()
         self.index = state.get("index")
         self.node_count = state.get("nodes", 0)
+        self.families = state.get("families", [4])  # of the machines
+        self.cluster_families = self.families  # of the cluster's ranges
         self.agent_settings = ""
         self.control_plane_settings = ""
 
@@ -46,13 +54,16 @@ class Cluster:
     def bridge(self):
         return f"sk-{self.name}"
 
-    def address(self, last):
-        return f"10.201.{self.index}.{last}"
+    def address(self, last, family=None):
+        """Of a machine by its number, in the primary family where none is named."""
+        v4 = (family or self.families[0]) == 4
+        return f"10.201.{self.index}.{last}" if v4 else f"fd42:201:{self.index:x}::{last}"
 
     def machine(self, name):
         last = 2 if name == "cp" else 10 + int(name[1:])
-        return Machine(f"{self.name}-{name}", self.root / "machines" / name, self.bridge, self.address(last),
-                       self.address(1))
+        networks = [(self.address(last, family), 24 if family == 4 else 64, self.address(1, family))
+                    for family in self.families]
+        return Machine(f"{self.name}-{name}", self.root / "machines" / name, self.bridge, networks)
 
     @property
     def control_plane(self):
@@ -68,17 +79,25 @@ class Cluster:
 
     @property
     def registry(self):
-        return f"{self.address(2)}:{REGISTRY_PORT}"
+        """As images name it; an IPv6 address would be no part of YAML without quotes."""
+        return self.registry_endpoint if self.families[0] == 4 else f"registry.test:{REGISTRY_PORT}"
+
+    @property
+    def registry_endpoint(self):
+        return with_port(self.address(2), REGISTRY_PORT)
 
     def binary(self, name):
         return self.build / "bin" / name
 
     # ---- life ----
 
-    def up(self, nodes=1, agent_settings="", control_plane_settings=""):
-        """The settings: YAML added to each node's agent.yaml, and to control-plane.yaml."""
+    def up(self, nodes=1, agent_settings="", control_plane_settings="", family="4", cluster_families=None):
+        """The settings: YAML added to each node's agent.yaml, and to control-plane.yaml. family: one of FAMILIES; the
+        cluster has ranges of the same ones where cluster_families names no others."""
         self.agent_settings = agent_settings
         self.control_plane_settings = control_plane_settings
+        self.families = FAMILIES[family]
+        self.cluster_families = cluster_families or self.families
         self._claim_network(nodes)
         self.control_plane.power_on()
         self.start_registry()
@@ -89,18 +108,22 @@ class Cluster:
         self.wait_ready()
 
     def _claim_network(self, nodes):
-        """Records the cluster, then makes its bridge on the first free /24."""
+        """Records the cluster, then makes its bridge on the first free networks."""
         self.root.mkdir(parents=True, exist_ok=True)
         if self.index is not None:
             raise RuntimeError(f"cluster {self.name} is recorded in {self.record}: ./dev down --name {self.name} first")
         for index in range(1, 250):
             self.index, self.node_count = index, nodes
-            if run("ip", "-j", "route", "show", f"{self.address(0)}/24").stdout.strip() in ("", "[]", "[ ]"):
+            networks = [(4, f"{self.address(0, 4)}/24"), (6, f"{self.address(0, 6)}/64")]
+            if all(run("ip", f"-{family}", "-j", "route", "show", network).stdout.strip() in ("", "[]", "[ ]")
+                   for family, network in networks):
                 break
-        self.record.write_text(json.dumps({"index": self.index, "nodes": nodes, "build": str(self.build)}))
+        self.record.write_text(json.dumps({"index": self.index, "nodes": nodes, "build": str(self.build),
+                                           "families": self.families}))
         run("ip", "link", "add", self.bridge, "type", "bridge")
-        run("ip", "addr", "add", f"{self.address(1)}/24", "dev", self.bridge)
         run("ip", "link", "set", self.bridge, "up")
+        for family in self.families:
+            add_address(run, f"{self.address(1, family)}/{24 if family == 4 else 64}", self.bridge)
 
     def start_registry(self):
         machine = self.control_plane
@@ -117,10 +140,27 @@ http: {{addr: ":{REGISTRY_PORT}"}}
         machine = self.control_plane
         config = machine.root / "etc" / "control-plane.yaml"
         if not config.exists():
-            config.write_text(f"advertiseAddress: {machine.address}\n{self.control_plane_settings}")
+            config.write_text(self._control_plane_config())
         pid = self._start_daemon(machine, "skiff-control-plane", "--config", "/etc/skiff/control-plane.yaml")
         wait_for(f"the API server to be ready ({machine.root}/skiff-control-plane.log)", self._api_ready, 60)
         return pid
+
+    def _control_plane_config(self):
+        """For the families that the cluster has now."""
+        return f"""advertiseAddress: "{self.control_plane.address}"
+clusterCidr: {json.dumps([CLUSTER_CIDRS[family] for family in self.cluster_families])}
+serviceCidr: {json.dumps([SERVICE_CIDRS[family] for family in self.cluster_families])}
+{self.control_plane_settings}"""
+
+    def restart_control_plane(self):
+        """With the configuration that it would get now."""
+        machine = self.control_plane
+        pid = self.daemon_pid(machine, "skiff-control-plane")
+        ended = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGTERM)
+        self.wait_for_end(ended)
+        (machine.root / "etc" / "control-plane.yaml").unlink()
+        return self.start_control_plane()
 
     def start_agent(self, node):
         return self._start_daemon(node, "skiff-agent", "--config", "/etc/skiff/agent.yaml")
@@ -150,6 +190,7 @@ libexecDir: {self.build}/bin
 registries:
   - host: {self.registry}
     plainHttp: true
+    mirrors: ["http://{self.registry_endpoint}"]
 {self.agent_settings}"""
 
     def wait_ready(self):
@@ -242,7 +283,8 @@ def describe(cluster):
     for node in cluster.nodes:
         # Inside, as exec, attach and port-forward stream over the node's own loopback.
         print(f"alias crictl-{node.name}='{shlex.join([*node.enter(), *cluster.crictl_command()])}'")
-    print(f"\nregistry: {cluster.registry} (plain HTTP); logs: {cluster.root}/machines/*/*.log")
+    print(f"\nregistry: {cluster.registry_endpoint} (plain HTTP), in images' names {cluster.registry}; "
+          f"logs: {cluster.root}/machines/*/*.log")
 
 
 def main():
@@ -250,13 +292,14 @@ def main():
     parser.add_argument("action", choices=["up", "down"])
     parser.add_argument("--name", default="dev")
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--family", choices=FAMILIES, default="4")
     arguments = parser.parse_args()
     cluster = Cluster(arguments.name)
     if arguments.action == "down":
         cluster.down()
         return
     try:
-        cluster.up(arguments.nodes)
+        cluster.up(arguments.nodes, family=arguments.family)
     except BaseException:
         cluster.down()
         raise

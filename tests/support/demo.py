@@ -35,7 +35,7 @@ def demo(cluster):
     cluster.up(1)
     node = cluster.nodes[0]
     print("Making an image of a web server from Debian packages and pushing it to a local registry ...", flush=True)
-    images.push(cluster.registry)
+    images.push(cluster.registry_endpoint)
 
     manifest = MANIFEST.read_text().replace("{registry}", cluster.registry)
     show("$ kubectl apply -f web.yaml", cluster.kubectl("apply", "-f", "-", input=manifest).stdout)

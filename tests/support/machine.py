@@ -34,16 +34,32 @@ def run(*argv, check=True, timeout=180, **options):
     return result
 
 
+def add_address(run_there, address, link):
+    """One that may be used at once: IPv6 without the search for a double."""
+    run_there("ip", "addr", "add", address, "dev", link, *(["nodad"] if ":" in address else []))
+
+
+def with_port(address, port):
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 class Machine:
     """name: unique on this host, at most 11 characters (a veth's name is made of it)."""
 
-    def __init__(self, name, root, bridge, address, gateway):
+    def __init__(self, name, root, bridge, networks):
         self.name = name
         self.root = pathlib.Path(root)
         self.bridge = bridge
-        self.address = address  # "10.201.0.11"; the network is a /24
-        self.gateway = gateway
+        self.networks = networks  # one a family, as (address, prefix length, gateway); the first is the primary one
         self.pid_file = self.root / "init.pid"
+
+    @property
+    def address(self):
+        return self.networks[0][0]
+
+    @property
+    def addresses(self):
+        return [address for address, _, _ in self.networks]
 
     # ---- power ----
 
@@ -70,9 +86,10 @@ class Machine:
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", pid)
         run("ip", "link", "set", outside, "master", self.bridge, "up")
         self.run("ip", "link", "set", "lo", "up")
-        self.run("ip", "addr", "add", f"{self.address}/24", "dev", "eth0")
         self.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", "route", "add", "default", "via", self.gateway)
+        for address, length, gateway in self.networks:
+            add_address(self.run, f"{address}/{length}", "eth0")
+            self.run("ip", "route", "add", "default", "via", gateway)
 
     def power_off(self):
         """As pulling the plug. Idempotent."""

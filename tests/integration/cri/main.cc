@@ -46,7 +46,7 @@ Result<AgentConfig> MakeConfig(const Flags& flags) {
   config.run_dir = flags.run;
   config.state_dir = flags.root;
   config.libexec_dir = flags.binaries;
-  config.pod_cidr = flags.pod_cidr;
+  config.pod_cidrs = {flags.pod_cidr};
   config.default_cgroup_parent = flags.cgroup_parent;
   config.cdi_dirs = {flags.root + "/cdi"};
   for (const std::string& mirror : flags.mirrors) {
