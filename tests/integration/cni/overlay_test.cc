@@ -51,7 +51,7 @@ class OverlayKernelTest : public ::testing::Test {
     net::Rtnl rtnl = net::Rtnl::Open().value();
     auto plan = EnsureOverlay(rtnl, {.mode = OverlayMode::kVxlan, .mtu = 1430}, self, {peer});
     EXPECT_TRUE(plan.ok()) << plan.error().message();
-    return plan.value_or(OverlayPlan());
+    return plan.ok() ? *plan : OverlayPlan();
   }
   // From a; the peer's overlay addresses are the first ones of its ranges.
   std::vector<ProbeResult> Probe(const OverlayNode& peer,
