@@ -207,9 +207,10 @@ Result<OverlayMode> ParseOverlayMode(std::string_view text) {
   if (text == "host-gw") return OverlayMode::kHostGateway;
   if (text == "auto") return OverlayMode::kAuto;
   if (text == "wireguard") {
-    return Error(Code::kUnimplemented,
-                 "overlay mode \"wireguard\" is not supported; encrypt below the nodes' addresses, and "
-                 "use \"vxlan\" or \"host-gw\" over that");
+    return Error(
+        Code::kUnimplemented,
+        "overlay mode \"wireguard\" is not supported; encrypt below the nodes' addresses, and "
+        "use \"vxlan\" or \"host-gw\" over that");
   }
   return Error(
       Code::kInvalidArgument,
