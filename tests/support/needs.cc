@@ -35,6 +35,7 @@ std::string NameOf(Need need) {
     case Need::kOverlayfs: return "overlayfs";
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
+    case Need::kCrun: return "crun";
   }
   return "?";
 }
@@ -105,6 +106,13 @@ std::string ProbeCgroupV2() {
   return "no controllers in the unified hierarchy";
 }
 
+std::string ProbeCrun() {
+  if (!PathExists("/usr/bin/crun")) return "no /usr/bin/crun";
+  auto beside_v1 = ReadFile("/sys/fs/cgroup/unified/cgroup.controllers");
+  if (std::move(beside_v1).value_or("").find_first_not_of(" \n") == std::string::npos) return "";
+  return "it refuses a machine whose v2 tree carries controllers beside v1";
+}
+
 std::string Probe(Need need) {
   switch (need) {
     case Need::kRoot:
@@ -120,6 +128,7 @@ std::string Probe(Need need) {
     case Need::kOverlayfs: return FileSystem("overlay");
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();
+    case Need::kCrun: return ProbeCrun();
   }
   return "unknown need";
 }

@@ -22,6 +22,7 @@ enum class Need {
   kOverlayfs,
   kCgroupV2,  // a cgroup2 file system with controllers in it
   kCgroupV1,  // cgroup v1 hierarchies for memory, cpu and pids
+  kCrun,      // the OCI runtime, and cgroups that it takes
 };
 
 // Empty where the machine has it, otherwise why not. Probed once.

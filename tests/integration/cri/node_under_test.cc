@@ -41,6 +41,15 @@ runtime::testing::BuiltImage AppImage() {
                                       runtime::testing::Packing::kGzip);
 }
 
+void SetUserNamespace(api::NamespaceOption* options) {
+  api::UserNamespace& own = *options->mutable_userns_options();
+  own.set_mode(api::POD);
+  for (api::IDMapping* mapping : {own.add_uids(), own.add_gids()}) {
+    mapping->set_host_id(1 << 17);
+    mapping->set_length(1 << 16);
+  }
+}
+
 // Of the status's verbose part, which is JSON.
 pid_t PidIn(const std::string& info) {
   constexpr std::string_view kKey = "\"pid\":";
@@ -188,6 +197,11 @@ api::RunPodSandboxRequest PodClient::SandboxRequest() const {
   config.mutable_metadata()->set_attempt(sandbox_attempt_);
   config.set_hostname(name_);
   config.set_log_directory(node_->root() + "/logs/" + name_);
+  request.set_runtime_handler(handler_);
+  if (user_namespace_) {
+    SetUserNamespace(
+        config.mutable_linux()->mutable_security_context()->mutable_namespace_options());
+  }
   if (host_port_ == 0) return request;
   for (api::Protocol protocol : {api::TCP, api::UDP}) {
     api::PortMapping& port = *config.add_port_mappings();
@@ -209,6 +223,10 @@ api::CreateContainerRequest PodClient::ContainerRequest() const {
   for (const std::string& word : command_) config.add_command(word);
   config.set_log_path("app.log");
   config.set_stdin(stdin_);
+  if (user_namespace_) {
+    SetUserNamespace(
+        config.mutable_linux()->mutable_security_context()->mutable_namespace_options());
+  }
   config.mutable_linux()->mutable_resources()->set_cpu_shares(512);
   config.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(64 << 20);
   return request;

@@ -137,6 +137,8 @@ class PodClient {
   void set_command(std::vector<std::string> command) { command_ = std::move(command); }
   void set_host_port(int port) { host_port_ = port; }
   void set_stdin(bool open) { stdin_ = open; }  // the container's own
+  void set_user_namespace(bool own) { user_namespace_ = own; }
+  void set_handler(std::string name) { handler_ = std::move(name); }
   const std::string& sandbox() const { return sandbox_; }
   const std::string& container() const { return container_; }
   const std::string& name() const { return name_; }
@@ -148,6 +150,8 @@ class PodClient {
   uint32_t sandbox_attempt_ = 0, container_attempt_ = 0;
   int host_port_ = 0;
   bool stdin_ = false;
+  bool user_namespace_ = false;
+  std::string handler_;
   // Ends at once when it is told to.
   std::vector<std::string> command_ = {"/bin/busybox", "sh", "-c",
                                        "trap 'exit 0' TERM; sleep 1000 & wait"};

@@ -22,6 +22,7 @@
 #include <sstream>
 
 #include "base/net/rtnl.h"
+#include "tests/support/needs.h"
 
 namespace skiff::test {
 namespace {
@@ -71,19 +72,74 @@ const Operation kOperations[] = {
      [](PodClient& pod) { return pod.RemoveSandbox(); }, Progress::kNothing, true},
 };
 
-class RecoveryLoop : public ::testing::TestWithParam<Operation> {
+// What is different about the pod.
+enum class Kind {
+  kPlain,
+  kMapped,  // it has a user namespace
+  kOci,     // an OCI runtime makes its containers
+};
+
+bool IsLong() {
+  const char* length = std::getenv("SKIFF_LOOPS");
+  return length != nullptr && std::string_view(length) == "long";
+}
+
+// crun, or runc where crun refuses the machine's cgroups.
+std::string OciRuntime() {
+  return Missing(Need::kCrun).empty() ? "/usr/bin/crun" : "/usr/sbin/runc";
+}
+
+struct Case {
+  Operation operation;
+  Kind kind = Kind::kPlain;
+
+  std::string name() const {
+    static constexpr const char* kSuffixes[] = {"", "_Mapped", "_Oci"};
+    return std::string(operation.name) + kSuffixes[static_cast<int>(kind)];
+  }
+};
+
+// The calls that go another way for such a pod; the others are the same but for the long loops.
+bool IsPeculiar(Kind kind, std::string_view call) {
+  return kind == Kind::kPlain || (kind == Kind::kMapped && call == "RunPodSandbox") ||
+         (kind == Kind::kMapped && call == "CreateContainer") ||
+         (kind == Kind::kOci && call == "CreateContainer") ||
+         (kind == Kind::kOci && call == "RemoveContainer");
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (Kind kind : {Kind::kPlain, Kind::kMapped, Kind::kOci}) {
+    for (const Operation& operation : kOperations) {
+      const std::string_view call = operation.name;
+      const bool of_image = kind != Kind::kPlain && call.ends_with("Image");
+      if (IsPeculiar(kind, call) || (IsLong() && !of_image)) cases.push_back({operation, kind});
+    }
+  }
+  return cases;
+}
+
+class RecoveryLoop : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
+    const Operation& operation = GetParam().operation;
+    if (GetParam().kind == Kind::kOci && !PathExists(OciRuntime())) SKIFF_NEEDS(Need::kCrun);
     work_ = std::make_unique<TempDir>(TempDir::Make("skiff-loops").value());
     node_ = std::make_unique<NodeUnderTest>(work_->path());
     pod_ = std::make_unique<PodClient>(*node_);
     if (HasHostPorts()) pod_->set_host_port(18080);
+    pod_->set_user_namespace(GetParam().kind == Kind::kMapped);
+    if (GetParam().kind == Kind::kOci) {
+      pod_->set_handler("oci");
+      const std::string handlers = "runtimeHandlers: [{name: oci, path: " + OciRuntime() + "}]\n";
+      ASSERT_TRUE(WriteFileAtomic(work_->path() + "/agent.yaml", handlers).ok());
+    }
     ASSERT_NO_FATAL_FAILURE(node_->Start());
     // Once through everything, so that what is made once is there.
     ExpectOk(pod_->Pull());
     BringTo(Progress::kRunning);
     CleanUp();
-    if (!GetParam().with_image || !GetParam().image_after) ExpectOk(pod_->RemoveImage());
+    if (!operation.with_image || !operation.image_after) ExpectOk(pod_->RemoveImage());
     TakeBaseline();
   }
 
@@ -97,7 +153,9 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
   void TearDown() override { node_.reset(); }
 
   // Rules are written by programs, so only where they are at stake.
-  bool HasHostPorts() const { return std::string_view(GetParam().name).ends_with("PodSandbox"); }
+  bool HasHostPorts() const {
+    return std::string_view(GetParam().operation.name).ends_with("PodSandbox");
+  }
 
   // Of the server, but connections: "pipe", paths.
   std::multiset<std::string> ServerDescriptors() {
@@ -208,11 +266,6 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
     return IsLong() ? visits : Sample(visits);
   }
 
-  static bool IsLong() {
-    const char* length = std::getenv("SKIFF_LOOPS");
-    return length != nullptr && std::string_view(length) == "long";
-  }
-
   // Of each point in each program the first two visits and the last: a loop over rules or
   // controllers passes the same point a dozen times.
   static std::vector<FailpointVisit> Sample(const std::vector<FailpointVisit>& all) {
@@ -281,7 +334,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
   }
 
   void Loop(FailpointAction action, bool onwards = false) {
-    const Operation& operation = GetParam();
+    const Operation& operation = GetParam().operation;
     std::vector<FailpointVisit> visits = Survey(operation);
     ASSERT_FALSE(visits.empty());
     for (const FailpointVisit& visit : visits) {
@@ -298,8 +351,8 @@ class RecoveryLoop : public ::testing::TestWithParam<Operation> {
         return;
       }
     }
-    std::printf("%s: %zu failpoints, %zu of them reached again\n", operation.name, visits.size(),
-                fired_);
+    std::printf("%s: %zu failpoints, %zu of them reached again\n", GetParam().name().c_str(),
+                visits.size(), fired_);
     if (action == FailpointAction::kFail) {
       EXPECT_TRUE(Eventually([&] { return ServerDescriptors() == descriptors_; }))
           << ::testing::PrintToString(ServerDescriptors())
@@ -326,8 +379,8 @@ TEST_P(RecoveryLoop, FailOnwards) {
   Loop(FailpointAction::kFail, /*onwards=*/true);
 }
 
-INSTANTIATE_TEST_SUITE_P(Calls, RecoveryLoop, ::testing::ValuesIn(kOperations),
-                         [](const auto& operation) { return std::string(operation.param.name); });
+INSTANTIATE_TEST_SUITE_P(Calls, RecoveryLoop, ::testing::ValuesIn(Cases()),
+                         [](const auto& instance) { return instance.param.name(); });
 
 }  // namespace
 }  // namespace skiff::test
