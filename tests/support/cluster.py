@@ -91,9 +91,11 @@ class Cluster:
 
     # ---- life ----
 
-    def up(self, nodes=1, agent_settings="", control_plane_settings="", family="4", cluster_families=None):
+    def up(self, nodes=1, agent_settings="", control_plane_settings="", family="4", cluster_families=None,
+           before_join=lambda node: None):
         """The settings: YAML added to each node's agent.yaml, and to control-plane.yaml. family: one of FAMILIES; the
-        cluster has ranges of the same ones where cluster_families names no others."""
+        cluster has ranges of the same ones where cluster_families names no others. before_join: called with each machine
+        that has none yet."""
         self.agent_settings = agent_settings
         self.control_plane_settings = control_plane_settings
         self.families = FAMILIES[family]
@@ -104,6 +106,7 @@ class Cluster:
         self.start_control_plane()
         for node in self.nodes:
             node.power_on()
+            before_join(node)
             self.join(node)
         self.wait_ready()
 
