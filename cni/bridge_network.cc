@@ -1,50 +1,22 @@
 #include "cni/bridge_network.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include "base/net/conntrack.h"
 #include "base/net/families.h"
 #include "base/net/iptables.h"
-#include "base/os/files.h"
 #include "cni/bridge.h"
 #include "cni/leases.h"
 #include "cni/link_removal.h"
 #include "cni/rules.h"
+#include "cni/sandbox_turns.h"
 
 namespace skiff::cni {
 namespace {
-
-// Lets calls for one sandbox through one after another.
-class SandboxTurns {
- public:
-  class Turn {
-   public:
-    Turn(SandboxTurns& turns, std::string id) : turns_(turns), id_(std::move(id)) {
-      std::unique_lock lock(turns_.mutex_);
-      turns_.changed_.wait(lock, [this] { return !turns_.busy_.contains(id_); });
-      turns_.busy_.insert(id_);
-    }
-    Turn(const Turn&) = delete;
-    ~Turn() {
-      std::lock_guard lock(turns_.mutex_);
-      turns_.busy_.erase(id_);
-      turns_.changed_.notify_all();
-    }
-
-   private:
-    SandboxTurns& turns_;
-    const std::string id_;
-  };
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::set<std::string> busy_;
-};
 
 std::vector<net::IpPrefix> OfFamily(const std::vector<net::IpPrefix>& prefixes,
                                     net::IpFamily family) {
@@ -74,6 +46,12 @@ Result<> ValidateCidrs(const std::vector<net::IpPrefix>& cidrs) {
 
 class BridgeNetwork::Impl {
  public:
+  // What SetPodCidrs said; mtu is 0 before that.
+  struct NodeSettings {
+    std::vector<net::IpPrefix> pod_cidrs, cluster_cidrs;
+    uint32_t mtu = 0;
+  };
+
   Impl(BridgeConfig config, net::Iptables& iptables, net::Conntrack& conntrack,
        std::unique_ptr<LeaseTable> leases)
       : config_(std::move(config)),
@@ -92,16 +70,20 @@ class BridgeNetwork::Impl {
                        const std::vector<net::IpPrefix>& cluster_cidrs);
   Result<> Reconcile();
   Result<> RemoveAll();
-  Result<> FinishRemovals() { return link_removal_.Flush(); }
+  Result<> FinishRemovals() {
+    TRY(link_removal_.Flush());
+    std::lock_guard lock(forgetting_mutex_);
+    return std::exchange(forgetting_, Result<>());
+  }
+  void Adopt(NodeSettings settings) {
+    std::lock_guard lock(settings_mutex_);
+    settings_ = std::move(settings);
+  }
   const LeaseTable& leases() const { return *leases_; }
-  bool Ready() const { return Settings().mtu != 0; }
+  uint32_t mtu() const { return Settings().mtu; }
+  bool Ready() const { return mtu() != 0; }
 
  private:
-  // What SetPodCidrs said; mtu is 0 before that.
-  struct NodeSettings {
-    std::vector<net::IpPrefix> pod_cidrs, cluster_cidrs;
-    uint32_t mtu = 0;
-  };
   NodeSettings Settings() const {
     std::lock_guard lock(settings_mutex_);
     return settings_;
@@ -111,6 +93,7 @@ class BridgeNetwork::Impl {
   }
   NodeRulesSpec RulesOf(const NodeSettings& settings, net::IpFamily family) const {
     return {.family = family,
+            .chains = config_.chains,
             .bridge = config_.bridge,
             .pod_cidrs = OfFamily(settings.pod_cidrs, family),
             .cluster_cidrs = OfFamily(settings.cluster_cidrs, family),
@@ -135,6 +118,8 @@ class BridgeNetwork::Impl {
   net::Conntrack& conntrack_;
   const std::unique_ptr<LeaseTable> leases_;
   SandboxTurns turns_;
+  std::mutex forgetting_mutex_;
+  Result<> forgetting_;  // how the last failure to do so was; guarded by forgetting_mutex_
   LinkRemoval link_removal_;
   mutable std::mutex settings_mutex_;
   NodeSettings settings_;
@@ -168,6 +153,7 @@ Result<Lease> BridgeNetwork::Impl::MakeLease(const AttachRequest& request,
   }
   draft.attachment.interface = config_.pod_interface;
   draft.attachment.mtu = settings.mtu;
+  draft.attachment.mac = request.mac;
   return leases_->Acquire(std::move(draft), request.requested_addresses, settings.pod_cidrs);
 }
 
@@ -244,7 +230,10 @@ Result<> BridgeNetwork::Impl::CutOff(const std::string& host_interface) {
 void BridgeNetwork::Impl::RemoveLink(const std::string& sandbox_id) {
   link_removal_.Remove(HostInterfaceOf(sandbox_id), [this, sandbox_id] {
     // Read again at the next start where it cannot be removed: the link is looked for in vain then.
-    (void)leases_->Forget(sandbox_id);
+    auto forgotten = leases_->Forget(sandbox_id);
+    if (forgotten.ok()) return;
+    std::lock_guard lock(forgetting_mutex_);
+    forgetting_ = std::move(forgotten);
   });
 }
 
@@ -324,8 +313,8 @@ Result<> BridgeNetwork::Impl::EnsureRules(const NodeSettings& settings) {
       return Error(Code::kFailedPrecondition, "pod CIDR " + spec.pod_cidrs.front().ToString() +
                                                   " needs iptables for its family");
     }
-    auto nat = TRY(net::MissingJumps(iptables_, family, "nat", NatJumps()));
-    auto filter = TRY(net::MissingJumps(iptables_, family, "filter", FilterJumps()));
+    auto nat = TRY(net::MissingJumps(iptables_, family, "nat", NatJumps(config_.chains)));
+    auto filter = TRY(net::MissingJumps(iptables_, family, "filter", FilterJumps(config_.chains)));
     TRY(iptables_.Restore(family, PlanNodeRules(spec, leases_->All(), nat, filter)));
   }
   return {};
@@ -362,8 +351,7 @@ Result<> BridgeNetwork::Impl::SetPodCidrs(const std::vector<net::IpPrefix>& pod_
         rtnl, config_.bridge, v6 ? config_.encapsulation_bytes_ipv6 : config_.encapsulation_bytes));
   }
   TRY(EnsureNode(settings).With("set up the pod network"));
-  std::lock_guard lock(settings_mutex_);
-  settings_ = std::move(settings);
+  Adopt(std::move(settings));
   return {};
 }
 
@@ -401,9 +389,10 @@ Result<> BridgeNetwork::Impl::Recover(const std::vector<std::string>& live) {
 // Looks at chains that always have rules: another program's flush empties or deletes them.
 Result<bool> BridgeNetwork::Impl::RulesAreInPlace(const NodeSettings& settings) {
   for (const net::IpPrefix& cidr : settings.pod_cidrs) {
-    for (auto [table, chain, jumps] : {std::tuple("nat", "SKIFF-POSTROUTING", NatJumps()),
-                                       std::tuple("filter", "SKIFF-FORWARD", FilterJumps())}) {
-      auto rules = iptables_.ListChain(cidr.family(), table, chain);
+    for (auto [table, chain, jumps] :
+         {std::tuple("nat", "-POSTROUTING", NatJumps(config_.chains)),
+          std::tuple("filter", "-FORWARD", FilterJumps(config_.chains))}) {
+      auto rules = iptables_.ListChain(cidr.family(), table, config_.chains + chain);
       if (!rules.ok() && rules.error().code() != Code::kNotFound) return std::move(rules).error();
       if (!rules.ok() || rules->empty()) return false;
       if (!TRY(net::MissingJumps(iptables_, cidr.family(), table, jumps)).empty()) return false;
@@ -427,7 +416,7 @@ Result<> BridgeNetwork::Impl::RemoveAll() {
   }
   TRY(link_removal_.Flush());
   std::lock_guard lock(node_mutex_);
-  auto ours = [](std::string_view chain) { return chain.starts_with("SKIFF-"); };
+  auto ours = [this](std::string_view chain) { return chain.starts_with(config_.chains + "-"); };
   for (net::IpFamily family : net::kIpFamilies) {
     if (!iptables_.Supports(family)) continue;
     TRY(net::RemoveChains(iptables_, family, "nat", ours));
@@ -447,10 +436,7 @@ Result<std::unique_ptr<BridgeNetwork>> BridgeNetwork::Open(BridgeConfig config,
       config.pod_interface.size() > 15) {
     return Error(Code::kInvalidArgument, "interface names have 1 to 15 characters");
   }
-  if (config.boot_id.empty()) {
-    config.boot_id = TRY(ReadFile("/proc/sys/kernel/random/boot_id"));
-    while (!config.boot_id.empty() && config.boot_id.back() == '\n') config.boot_id.pop_back();
-  }
+  if (config.boot_id.empty()) config.boot_id = TRY(RunningBootId());
   auto leases = TRY(LeaseTable::Open(config.state_dir, config.boot_id));
   return std::unique_ptr<BridgeNetwork>(new BridgeNetwork(
       std::make_unique<Impl>(std::move(config), iptables, conntrack, std::move(leases))));
@@ -485,6 +471,15 @@ Result<> BridgeNetwork::Reconcile() { return impl_->Reconcile(); }
 std::string BridgeNetwork::Unready() const {
   return impl_->Ready() ? "" : "the node has no pod CIDR yet";
 }
+
+void BridgeNetwork::AdoptPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
+                                  const std::vector<net::IpPrefix>& cluster_cidrs, uint32_t mtu) {
+  impl_->Adopt({pod_cidrs, cluster_cidrs.empty() ? pod_cidrs : cluster_cidrs, mtu});
+}
+
+uint32_t BridgeNetwork::mtu() const { return impl_->mtu(); }
+
+bool BridgeNetwork::InUse() const { return !impl_->leases().All().empty(); }
 
 Result<> BridgeNetwork::RemoveAll() { return impl_->RemoveAll(); }
 

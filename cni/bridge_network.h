@@ -22,6 +22,9 @@ namespace skiff::cni {
 struct BridgeConfig {
   std::string bridge = "skiff0";
   std::string pod_interface = "eth0";
+  // What the packet filter's chains are named after (cni/rules.h); at most 8 characters. Networks
+  // of one node differ in it, and in the bridge.
+  std::string chains = "SKIFF";
   // Leases live here; the directory is made.
   std::string state_dir;
   // Of the pods' interfaces; 0: that of the node's interface with the default route, less
@@ -55,6 +58,16 @@ class BridgeNetwork : public PodNetwork {
                        const std::vector<net::IpPrefix>& cluster_cidrs) override;
   Result<> Reconcile() override;
   std::string Unready() const override;
+
+  // Instead of SetPodCidrs: another process has made the node's side, for these CIDRs and this MTU,
+  // and it is there still. (Where the bridge is not, Attach makes it all again.)
+  void AdoptPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
+                     const std::vector<net::IpPrefix>& cluster_cidrs, uint32_t mtu);
+  // Of pods' interfaces; 0 before CIDRs are set.
+  uint32_t mtu() const;
+
+  // Whether sandboxes are attached.
+  bool InUse() const;
 
   // Removes bridge and rules; for taking the node down for good. FailedPrecondition while sandboxes
   // are attached.

@@ -122,8 +122,14 @@ Result<Lease> ParseLease(std::string_view text) {
 bool IsValidSandboxId(std::string_view id) {
   if (id.empty() || id.size() > 128 || id[0] == '.') return false;
   return std::all_of(id.begin(), id.end(), [](unsigned char c) {
-    return isalnum(c) || c == '_' || c == '-' || c == '.';
+    return isalnum(c) || c == '_' || c == '-' || c == '.' || c == '@';
   });
+}
+
+Result<std::string> RunningBootId() {
+  std::string id = TRY(ReadFile("/proc/sys/kernel/random/boot_id"));
+  while (!id.empty() && id.back() == '\n') id.pop_back();
+  return id;
 }
 
 net::IpAddress GatewayOf(const net::IpPrefix& cidr) { return cidr.At(1); }
@@ -260,7 +266,7 @@ Result<Lease> LeaseTable::Acquire(Lease draft, const std::vector<net::IpAddress>
   for (const net::IpPrefix& cidr : cidrs) {
     attachment.addresses.push_back({TRY(Pick(cidr, requested)), GatewayOf(cidr)});
   }
-  attachment.mac = MacOf(attachment.addresses.front().address);
+  if (attachment.mac.empty()) attachment.mac = MacOf(attachment.addresses.front().address);
   attachment.host_interface = HostInterfaceOf(draft.sandbox_id);
   TRY(WriteFileAtomic(FileOf(draft.sandbox_id), RenderLease(draft), Durability::kNone));
   for (const PodAddress& address : attachment.addresses) {

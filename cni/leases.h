@@ -34,8 +34,10 @@ std::string RenderLease(const Lease& lease);
 // DataLoss when the text is not a lease.
 Result<Lease> ParseLease(std::string_view text);
 
-// [A-Za-z0-9_.-]{1,128}, not starting with a dot: safe as a file name.
+// [A-Za-z0-9_.@-]{1,128}, not starting with a dot: safe as a file name.
 bool IsValidSandboxId(std::string_view id);
+// Names the boot that runs (/proc/sys/kernel/random/boot_id).
+Result<std::string> RunningBootId();
 
 // Thread-safe.
 class LeaseTable {

@@ -4,10 +4,12 @@
 //   ...
 //   TRY(network.Detach(id));
 //
-// The interface the CRI service calls; BridgeNetwork (cni/bridge_network.h) is the implementation
-// and FakePodNetwork (cni/fake_network.h) its stand-in for tests. All calls block (milliseconds,
-// under a deadline of their own) and may come from any thread; calls for different sandboxes run
-// side by side, calls for one sandbox one after another.
+// The interface the CRI service calls. BridgeNetwork (cni/bridge_network.h) is the built-in
+// implementation, PluginNetwork (cni/runner/plugin_network.h) runs CNI plugins, NodePodNetwork
+// (cni/runner/node_pod_network.h) is whichever of the two the node is configured for, and
+// FakePodNetwork (cni/fake_network.h) their stand-in for tests. All calls block (milliseconds, with
+// plugins longer, under a deadline of their own) and may come from any thread; calls for different
+// sandboxes run side by side, calls for one sandbox one after another.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +36,15 @@ struct PortMapping {
   bool operator==(const PortMapping&) const = default;
 };
 
+// How names are resolved in the pod; for networks that resolve names themselves.
+struct PodDns {
+  std::vector<std::string> servers;
+  std::vector<std::string> searches;
+  std::vector<std::string> options;
+};
+
 struct AttachRequest {
-  std::string sandbox_id;  // [A-Za-z0-9_.-]{1,128}
+  std::string sandbox_id;  // IsValidSandboxId (cni/leases.h)
   // Names the pod's network namespace: a bind mount or /proc/PID/ns/net.
   std::string netns_path;
   std::string pod_namespace;
@@ -45,6 +54,10 @@ struct AttachRequest {
   std::vector<PortMapping> ports;
   // Addresses the pod must get, at most one a family; otherwise the next free ones.
   std::vector<net::IpAddress> requested_addresses;
+  // Of the pod's interface, "0a:58:0a:f4:00:02"; empty: made from its address.
+  std::string mac;
+  PodDns dns;
+  std::string cgroup_path;  // the pod's, from the root of the hierarchies
 };
 
 // One family of an attached pod.

@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::string_view kMark = "0x2000/0x2000";
 
-std::string ChainOf(const Lease& lease) {
-  return "SKIFF-HP-" + net::ShortHashBase32(lease.sandbox_id, 16);
+std::string ChainOf(const NodeRulesSpec& spec, const Lease& lease) {
+  return spec.chains + "-HP-" + net::ShortHashBase32(lease.sandbox_id, 16);
 }
 
 const net::IpAddress* PodAddressOf(const Lease& lease, net::IpFamily family) {
@@ -36,41 +36,41 @@ std::string MatchOf(const PortMapping& port) {
 
 void AddPodChain(std::string& out, const NodeRulesSpec& spec, const Lease& lease) {
   const net::IpAddress& pod = *PodAddressOf(lease, spec.family);
-  std::string add = "-A " + ChainOf(lease) + " ";
+  std::string add = "-A " + ChainOf(spec, lease) + " ";
   for (const PortMapping& port : lease.ports) {
     if (!AppliesTo(port, spec.family)) continue;
     std::string match = MatchOf(port);
     // The pod's own way to itself, and local programs on 127.0.0.1: answers must come back here.
-    out +=
-        add + "-s " + net::IpPrefix::Host(pod).ToString() + " " + match + " -j SKIFF-MARK-MASQ\n";
-    if (spec.family == net::IpFamily::kV4) {
-      out += add + "-s 127.0.0.0/8 " + match + " -j SKIFF-MARK-MASQ\n";
-    }
+    const std::string mark = " -j " + spec.chains + "-MARK-MASQ\n";
+    out += add + "-s " + net::IpPrefix::Host(pod).ToString() + " " + match + mark;
+    if (spec.family == net::IpFamily::kV4) out += add + "-s 127.0.0.0/8 " + match + mark;
     out += add + match + " -j DNAT --to-destination " + pod.WithPort(port.container_port) + "\n";
   }
 }
 
 // The chains of host ports, filled; without table header and COMMIT.
 std::string HostPortChains(const NodeRulesSpec& spec, const std::vector<Lease>& leases) {
-  std::string out = ":SKIFF-HOSTPORTS - [0:0]\n:SKIFF-MARK-MASQ - [0:0]\n";
-  std::string rules = "-A SKIFF-MARK-MASQ -j MARK --set-xmark " + std::string(kMark) + "\n";
+  std::string out =
+      ":" + spec.chains + "-HOSTPORTS - [0:0]\n:" + spec.chains + "-MARK-MASQ - [0:0]\n";
+  std::string rules =
+      "-A " + spec.chains + "-MARK-MASQ -j MARK --set-xmark " + std::string(kMark) + "\n";
   for (const Lease& lease : leases) {
     if (!HasHostPorts(lease, spec.family)) continue;
-    out += ":" + ChainOf(lease) + " - [0:0]\n";
+    out += ":" + ChainOf(spec, lease) + " - [0:0]\n";
     AddPodChain(rules, spec, lease);
     for (const PortMapping& port : lease.ports) {
       if (!AppliesTo(port, spec.family)) continue;
-      rules += "-A SKIFF-HOSTPORTS " + MatchOf(port) + " -m comment --comment \"" +
+      rules += "-A " + spec.chains + "-HOSTPORTS " + MatchOf(port) + " -m comment --comment \"" +
                net::CommentText(lease.pod_namespace + "/" + lease.pod_name) + "\" -j " +
-               ChainOf(lease) + "\n";
+               ChainOf(spec, lease) + "\n";
     }
   }
   return out + rules;
 }
 
 std::string PostroutingRules(const NodeRulesSpec& spec) {
-  const std::string add = "-A SKIFF-POSTROUTING ";
-  std::string out = ":SKIFF-POSTROUTING - [0:0]\n";
+  const std::string add = "-A " + spec.chains + "-POSTROUTING ";
+  std::string out = ":" + spec.chains + "-POSTROUTING - [0:0]\n";
   out += add + "-m mark --mark " + std::string(kMark) + " -j MASQUERADE --random-fully\n";
   if (spec.family == net::IpFamily::kV4) {
     // Host ports and node ports asked for on 127.0.0.1 leave towards a pod with that source.
@@ -97,18 +97,17 @@ std::string AppendJumps(const std::vector<std::string>& jumps) {
 
 }  // namespace
 
-std::vector<std::string> NatJumps() {
-  return {
-      "PREROUTING -m comment --comment \"skiff host ports\" -m addrtype --dst-type LOCAL "
-      "-j SKIFF-HOSTPORTS",
-      "OUTPUT -m comment --comment \"skiff host ports\" -m addrtype --dst-type LOCAL "
-      "-j SKIFF-HOSTPORTS",
-      "POSTROUTING -m comment --comment \"skiff pod network\" -j SKIFF-POSTROUTING"};
+std::vector<std::string> NatJumps(std::string_view chains) {
+  const std::string to = " -j " + std::string(chains);
+  const std::string host_ports =
+      " -m comment --comment \"skiff host ports\" -m addrtype --dst-type LOCAL" + to + "-HOSTPORTS";
+  return {"PREROUTING" + host_ports, "OUTPUT" + host_ports,
+          "POSTROUTING -m comment --comment \"skiff pod network\"" + to + "-POSTROUTING"};
 }
 
-std::vector<std::string> FilterJumps() {
-  return {"INPUT -m comment --comment \"skiff pod network\" -j SKIFF-INPUT",
-          "FORWARD -m comment --comment \"skiff pod network\" -j SKIFF-FORWARD"};
+std::vector<std::string> FilterJumps(std::string_view chains) {
+  const std::string to = " -m comment --comment \"skiff pod network\" -j " + std::string(chains);
+  return {"INPUT" + to + "-INPUT", "FORWARD" + to + "-FORWARD"};
 }
 
 bool HasHostPorts(const Lease& lease, net::IpFamily family) {
@@ -120,16 +119,17 @@ bool HasHostPorts(const Lease& lease, net::IpFamily family) {
 std::string PlanNodeRules(const NodeRulesSpec& spec, const std::vector<Lease>& leases,
                           const std::vector<std::string>& missing_nat_jumps,
                           const std::vector<std::string>& missing_filter_jumps) {
+  const std::string input = spec.chains + "-INPUT", forward = spec.chains + "-FORWARD";
   std::string out = "*nat\n" + HostPortChains(spec, leases) + PostroutingRules(spec) +
-                    AppendJumps(missing_nat_jumps) +
-                    "COMMIT\n*filter\n:SKIFF-INPUT - [0:0]\n:SKIFF-FORWARD - [0:0]\n";
+                    AppendJumps(missing_nat_jumps) + "COMMIT\n*filter\n:" + input +
+                    " - [0:0]\n:" + forward + " - [0:0]\n";
   if (spec.family == net::IpFamily::kV4) {
-    out += "-A SKIFF-INPUT -d 127.0.0.0/8 -i " + spec.bridge +
+    out += "-A " + input + " -d 127.0.0.0/8 -i " + spec.bridge +
            " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n";
   }
   for (const net::IpPrefix& pods : spec.pod_cidrs) {
-    out += "-A SKIFF-FORWARD -s " + pods.ToString() + " -j ACCEPT\n";
-    out += "-A SKIFF-FORWARD -d " + pods.ToString() + " -j ACCEPT\n";
+    out += "-A " + forward + " -s " + pods.ToString() + " -j ACCEPT\n";
+    out += "-A " + forward + " -d " + pods.ToString() + " -j ACCEPT\n";
   }
   return out + AppendJumps(missing_filter_jumps) + "COMMIT\n";
 }
@@ -138,7 +138,7 @@ std::string PlanHostPorts(const NodeRulesSpec& spec, const std::vector<Lease>& l
                           const Lease* gone) {
   std::string out = "*nat\n" + HostPortChains(spec, leases);
   if (gone != nullptr && HasHostPorts(*gone, spec.family)) {
-    out += ":" + ChainOf(*gone) + " - [0:0]\n-X " + ChainOf(*gone) + "\n";
+    out += ":" + ChainOf(spec, *gone) + " - [0:0]\n-X " + ChainOf(spec, *gone) + "\n";
   }
   return out + "COMMIT\n";
 }

@@ -19,8 +19,13 @@
 
 namespace skiff::cni {
 
+// What the chains' names begin with: "SKIFF" above. A chain has at most 28 characters, so this has
+// at most 8.
+inline constexpr std::string_view kNodeChains = "SKIFF";
+
 struct NodeRulesSpec {
   net::IpFamily family = net::IpFamily::kV4;
+  std::string chains{kNodeChains};
   std::string bridge;
   std::vector<net::IpPrefix> pod_cidrs;      // of this family
   std::vector<net::IpPrefix> cluster_cidrs;  // of this family
@@ -28,8 +33,8 @@ struct NodeRulesSpec {
 };
 
 // The built-in chains' jumps to ours, "CHAIN rule", for net::MissingJumps.
-std::vector<std::string> NatJumps();
-std::vector<std::string> FilterJumps();
+std::vector<std::string> NatJumps(std::string_view chains = kNodeChains);
+std::vector<std::string> FilterJumps(std::string_view chains = kNodeChains);
 
 // A whole payload for iptables-restore --noflush: every chain above, the host ports of the leases,
 // and the jumps that are missing. Applied again, it changes nothing.

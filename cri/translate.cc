@@ -353,6 +353,11 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
   plan.network.pod_namespace = metadata.namespace_();
   plan.network.pod_name = metadata.name();
   plan.network.pod_uid = metadata.uid();
+  plan.network.cgroup_path = linux.cgroup_parent();
+  const api::DNSConfig& dns = config.dns_config();
+  plan.network.dns = {.servers = {dns.servers().begin(), dns.servers().end()},
+                      .searches = {dns.searches().begin(), dns.searches().end()},
+                      .options = {dns.options().begin(), dns.options().end()}};
   for (const api::PortMapping& port : config.port_mappings()) {
     plan.network.ports.push_back(TRY(PlanPort(port)));
   }

@@ -135,6 +135,7 @@ Result<> Agent::Parts::StartRuntime() {
   if (config.runtime_endpoint.empty()) {
     runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack));
     stubs = runtime->MakeStubs();
+    runtime->OnNetworkChange([this](bool built_in) { network->SetBuiltInPodNetwork(built_in); });
     if (config.server.empty()) {
       TRY(runtime->SetPodCidrs(config.pod_cidrs, config.pod_cidrs));
     }
@@ -385,6 +386,7 @@ Agent::~Agent() {
   parts.pulls.Stop();
   parts.blocking.Stop();
   parts.loop.Stop();
+  if (parts.runtime != nullptr) parts.runtime->OnNetworkChange(nullptr);
   parts.network.reset();
   parts.tunnels.reset();
   parts.link.reset();

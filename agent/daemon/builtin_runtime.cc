@@ -6,8 +6,8 @@
 #include "base/net/ip.h"
 #include "base/net/iptables.h"
 #include "base/os/files.h"
-#include "cni/bridge_network.h"
 #include "cni/overlay.h"
+#include "cni/runner/node_pod_network.h"
 #include "cri/in_process.h"
 #include "cri/server.h"
 
@@ -42,10 +42,20 @@ uint32_t OverlayBytes(const AgentConfig& config, net::IpFamily underlay) {
   return mode.ok() ? cni::EncapsulationBytes(*mode, underlay) : 0;
 }
 
+std::optional<cni::PluginNetworkConfig> PluginSettings(const AgentConfig& config) {
+  if (config.cni.conf_dir.empty()) return std::nullopt;
+  cni::PluginNetworkConfig plugins;
+  plugins.config_directory = config.cni.conf_dir;
+  plugins.programs.directories = config.cni.bin_dirs;
+  // Plugins keep state that outlives a boot.
+  plugins.state_dir = config.state_dir + "/cni";
+  return plugins;
+}
+
 }  // namespace
 
 struct BuiltinRuntime::Parts {
-  std::unique_ptr<cni::BridgeNetwork> network;
+  std::unique_ptr<cni::NodePodNetwork> network;
   std::unique_ptr<cri::CriServer> server;
 };
 
@@ -63,7 +73,8 @@ Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig&
   // Nodes are reached over the pods' primary family where that can be (cni/overlay.h).
   bridge.encapsulation_bytes = OverlayBytes(config, net::IpFamily::kV4);
   bridge.encapsulation_bytes_ipv6 = OverlayBytes(config, net::IpFamily::kV6);
-  parts->network = TRY(cni::BridgeNetwork::Open(bridge, iptables, conntrack));
+  parts->network =
+      TRY(cni::NodePodNetwork::Open(bridge, PluginSettings(config), iptables, conntrack));
   cri::CriOptions options;
   options.socket = config.run_dir + "/skiff.sock";
   options.state_dir = config.run_dir + "/cri";
@@ -97,6 +108,10 @@ Result<> BuiltinRuntime::SetPodCidrs(const std::vector<std::string>& pod_cidrs,
                                      const std::vector<std::string>& cluster_cidrs) {
   return parts_->network->SetPodCidrs(TRY(ParsePrefixes(pod_cidrs)),
                                       TRY(ParsePrefixes(cluster_cidrs)));
+}
+
+void BuiltinRuntime::OnNetworkChange(std::function<void(bool built_in)> changed) {
+  parts_->network->OnChange(std::move(changed));
 }
 
 Result<> BuiltinRuntime::RemoveAll() {

@@ -1,6 +1,7 @@
 // The built-in CRI runtime and pod network of this process.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ class BuiltinRuntime {
   // The pods' ranges, as text ("10.244.1.0/24").
   Result<> SetPodCidrs(const std::vector<std::string>& pod_cidrs,
                        const std::vector<std::string>& cluster_cidrs);
+  // Called with whether pods that come now get the built-in pod network (otherwise CNI plugins make
+  // theirs): once now, and when that changes, from any thread. Null: no more.
+  void OnNetworkChange(std::function<void(bool built_in)> changed);
   // Removes all pods, and the network.
   Result<> RemoveAll();
 

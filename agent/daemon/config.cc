@@ -118,6 +118,10 @@ void Read(const YAML::Node& root, AgentConfig* config) {
              {"upstreams", Into(&config->dns.upstreams)},
              {"stubDomains", Into(&config->dns.stub_domains)}});
   };
+  auto read_cni = [config](const YAML::Node& node) {
+    ReadMap(node, "cni",
+            {{"confDir", Into(&config->cni.conf_dir)}, {"binDirs", Into(&config->cni.bin_dirs)}});
+  };
   auto read_log_size = [config](const YAML::Node& node) {
     if (node.IsNull()) return;
     auto size = codec::Quantity::Parse(node.as<std::string>());
@@ -150,6 +154,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"dns", read_dns},
            {"overlay", read_overlay},
            {"networkPolicy", read_policy},
+           {"cni", read_cni},
            {"maxPods", Into(&config->max_pods)},
            {"containerLogMaxSize", read_log_size},
            {"containerLogMaxFiles", Into(&config->container_log_max_files)},
@@ -177,6 +182,17 @@ Result<> CheckDns(const DnsSettings& dns) {
     for (const std::string& server : servers) {
       TRY(net::ParseEndpoint(server, 53).With("dns.stubDomains: " + domain));
     }
+  }
+  return {};
+}
+
+Result<> CheckCni(const CniSettings& cni) {
+  std::vector<std::string> paths = cni.bin_dirs;
+  if (!cni.conf_dir.empty()) paths.push_back(cni.conf_dir);
+  for (const std::string& path : paths) {
+    // Several are told to plugins as one text, with colons between them.
+    if (path.starts_with('/') && path.find(':') == std::string::npos) continue;
+    return Error(Code::kInvalidArgument, "cni: \"" + path + "\" is no absolute path without \":\"");
   }
   return {};
 }
@@ -248,6 +264,7 @@ Result<> CompleteConfig(AgentConfig* config) {
   }
   TRY(net::ParseNetworks(config->pod_cidrs).With("podCidr"));
   TRY(CheckDns(config->dns));
+  TRY(CheckCni(config->cni));
   if (config->max_pods < 1) return bad("maxPods must be at least 1");
   if (config->container_log_max_files < 2 || config->container_log_max_files > kMaxLogFiles) {
     return bad("containerLogMaxFiles must be 2 to " + std::to_string(kMaxLogFiles));

@@ -30,6 +30,13 @@ struct DnsSettings {
   std::map<std::string, std::vector<std::string>> stub_domains;
 };
 
+// Pod networks that CNI plugins make.
+struct CniSettings {
+  // Its first configuration counts; empty: the built-in network, whatever is there.
+  std::string conf_dir = "/etc/cni/net.d";
+  std::vector<std::string> bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
+};
+
 // An OCI runtime's program that RuntimeClasses may name.
 struct RuntimeHandlerConfig {
   std::string name;
@@ -63,6 +70,7 @@ struct AgentConfig {
   std::string overlay_mode = "vxlan";
   std::string network_policy_mode = "nftables";
   DnsSettings dns;
+  CniSettings cni;
   int max_pods = 110;
   // Unset: 10Mi for the node's own pods; none for those of another kubelet, which rotates itself.
   std::optional<uint64_t> container_log_max_bytes;

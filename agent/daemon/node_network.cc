@@ -236,6 +236,10 @@ void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
   overlay->SetPeers(std::move(peers));
 }
 
+void NodeNetwork::SetBuiltInPodNetwork(bool built_in) {
+  if (parts_->overlay != nullptr) parts_->overlay->SetWanted(built_in);
+}
+
 void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
   if (parts_->overlay != nullptr)
     parts_->overlay->SetAddresses(ParseAll<net::IpAddress>(addresses));

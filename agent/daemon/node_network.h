@@ -43,6 +43,9 @@ class NodeNetwork {
   // next Welcome.
   void ApplyWelcome(const skiff::node::v1::Welcome& welcome);
   void ApplyChange(const DesiredState& desired, const DesiredChange& change);
+  // Whether pods have the built-in network; if not, CNI plugins make also the way to other nodes'
+  // pods. Any thread.
+  void SetBuiltInPodNetwork(bool built_in);
   // The node's own addresses, when they are known and when they change. Any thread.
   void SetNodeAddresses(const std::vector<std::string>& addresses);
   // Null where there are none. Lives as long as this.

@@ -40,6 +40,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
   cni::OverlayNode self;
   std::vector<cni::OverlayNode> peers;
   bool peers_known = false;
+  bool wanted = true;
 
  private:
   void ApplySoon(std::chrono::nanoseconds delay) {
@@ -51,6 +52,8 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
 
   void Apply() {
     waiting_ = false;
+    if (!wanted) return TakeAway();
+    taken_away_ = false;
     // Until all is known nothing is taken away: pods reach their peers as before a restart.
     if (!peers_known || self.addresses.empty() || self.pod_cidrs.empty()) return;
     auto plan = Ensure();
@@ -149,6 +152,29 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
     on_state_(told_);
   }
 
+  void TakeAway() {
+    if (taken_away_) return;
+    auto remove = [this]() -> Result<> {
+      net::Rtnl rtnl = TRY(net::Rtnl::Open());
+      return cni::RemoveOverlay(rtnl, config_.link);
+    };
+    if (auto removed = remove(); !removed.ok()) {
+      log::Error("cannot take away the way to other nodes' pods, trying again",
+                 {{"error", removed.error()}});
+      ApplySoon(kRetry);
+      return;
+    }
+    taken_away_ = true;
+    unreachable_.clear();
+    strand_.Cancel(probe_timer_);
+    responder_.reset();
+    listening_.clear();
+    link_.clear();
+    check_.SetPeers({});
+    mtu_ = 0;
+    Tell();
+  }
+
   Result<cni::OverlayPlan> Ensure() {
     net::Rtnl rtnl = TRY(net::Rtnl::Open());
     cni::OverlayConfig config = config_;
@@ -173,6 +199,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
   int quick_probes_ = 0;
   Executor::TimerId probe_timer_ = 0;
   OverlayState told_;
+  bool taken_away_ = false;
   std::vector<std::string> unreachable_;
 };
 
@@ -190,6 +217,10 @@ void OverlayLink::SetPodCidrs(std::vector<net::IpPrefix> pod_cidrs) {
   impl_->Post([pod_cidrs = std::move(pod_cidrs)](Impl& impl) mutable {
     impl.self.pod_cidrs = std::move(pod_cidrs);
   });
+}
+
+void OverlayLink::SetWanted(bool wanted) {
+  impl_->Post([wanted](Impl& impl) { impl.wanted = wanted; });
 }
 
 void OverlayLink::SetPeers(std::vector<cni::OverlayNode> peers) {

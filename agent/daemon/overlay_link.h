@@ -35,6 +35,9 @@ class OverlayLink {
   // This node's addresses and pod CIDRs. Nothing is done before both are known.
   void SetAddresses(std::vector<net::IpAddress> addresses);
   void SetPodCidrs(std::vector<net::IpPrefix> pod_cidrs);
+  // Whether pods have the built-in network, which the way is for: it is taken away otherwise. True
+  // until something else is said.
+  void SetWanted(bool wanted);
   // All other nodes.
   void SetPeers(std::vector<cni::OverlayNode> peers);
 

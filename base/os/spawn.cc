@@ -229,7 +229,11 @@ Result<ProgramOutput> RunProgram(SpawnRequest request, std::string_view input,
       std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
   bool ended =
       done.ok() && *done && TRY(child.WaitEnd(std::max(left, std::chrono::milliseconds(0))));
-  if (!ended) (void)child.Signal(SIGKILL);  // it may have ended meanwhile
+  if (!ended) {
+    (void)child.Signal(SIGKILL);  // it may have ended meanwhile
+    // Its process group has its pid, which is nobody else's as long as it is not reaped.
+    if (request.new_session) (void)::kill(-child.pid(), SIGKILL);
+  }
   output.status = TRY(child.Reap());
   if (!done.ok()) return std::move(done).error().With(request.path);
   if (!ended) {

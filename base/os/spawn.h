@@ -35,7 +35,8 @@ struct ProgramOutput {
   std::string err;
 };
 // Runs a program to its end with input on its standard input, collecting at most 16 MiB of each
-// output. Past the deadline the program is killed: DeadlineExceeded.
+// output. Past the deadline the program is killed, one in a session of its own with all that it has
+// started there: DeadlineExceeded.
 Result<ProgramOutput> RunProgram(SpawnRequest request, std::string_view input = {},
                                  std::chrono::milliseconds deadline = std::chrono::seconds(30));
 

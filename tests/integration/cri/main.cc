@@ -49,6 +49,7 @@ Result<AgentConfig> MakeConfig(const Flags& flags) {
   config.pod_cidrs = {flags.pod_cidr};
   config.default_cgroup_parent = flags.cgroup_parent;
   config.cdi_dirs = {flags.root + "/cdi"};
+  config.cni.conf_dir = flags.root + "/cni-net.d";
   for (const std::string& mirror : flags.mirrors) {
     const size_t equals = mirror.find('=');
     Registry(config, mirror.substr(0, equals)).mirrors.push_back(mirror.substr(equals + 1));
@@ -111,6 +112,7 @@ int main(int argc, char** argv) {
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
   sigprocmask(SIG_BLOCK, &stop, nullptr);  // for all threads
+  ::signal(SIGPIPE, SIG_IGN);              // as the agent
   if (auto ran = Run(flags); !ran.ok()) {
     skiff::log::Error("the CRI server cannot go on", {{"error", ran.error()}});
     return 1;

@@ -183,7 +183,8 @@ def shipped_server(server, build, sandbox, shell, folder):
     server.kill()
     config = folder / "agent.yaml"
     config.write_text(f"runDir: {server.root}\nstateDir: {server.root}\nlibexecDir: {build}/bin\n"
-                      f"defaultCgroupParent: /{server.cgroup}\npodCidr: 10.89.0.0/24\n")
+                      f"defaultCgroupParent: /{server.cgroup}\npodCidr: 10.89.0.0/24\n"
+                      f"cni: {{confDir: {server.root}/cni-net.d}}\n")
     agent = subprocess.Popen([build / "bin" / "skiff-agent", "--runtime-only", "--config", config])
     try:
         wait_for("the agent to serve CRI", lambda: server.crictl("version", check=False).returncode == 0)
