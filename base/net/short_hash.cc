@@ -1,6 +1,9 @@
 #include "base/net/short_hash.h"
 
-#include <openssl/evp.h>
+// The plain functions, which need none of the providers that EVP looks for: a program that is
+// linked statically (cni/plugin) stays small and starts at once.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
 #include "base/result.h"
 
@@ -13,7 +16,9 @@ struct Digest {
 
 Digest Sha256(std::string_view text) {
   Digest digest;
-  CHECK(EVP_Digest(text.data(), text.size(), digest.bytes, nullptr, EVP_sha256(), nullptr) == 1);
+  SHA256_CTX context;
+  CHECK(SHA256_Init(&context) == 1 && SHA256_Update(&context, text.data(), text.size()) == 1 &&
+        SHA256_Final(digest.bytes, &context) == 1);
   return digest;
 }
 

@@ -50,9 +50,9 @@ Result<std::vector<CniVersion>> ReadVersions(const Json& document) {
     if (std::find(all.begin(), all.end(), version) != all.end()) known.insert(version);
   }
   if (known.empty()) {
-    return Error(Code::kInvalidArgument,
-                 "cniVersion " + texts.front() + " is none of those known here, up to " +
-                     ToString(AllCniVersions().back()));
+    return Error(Code::kInvalidArgument, "cniVersion " + texts.front() +
+                                             " is none of those known here, up to " +
+                                             ToString(AllCniVersions().back()));
   }
   return std::vector<CniVersion>(known.begin(), known.end());
 }

@@ -12,8 +12,7 @@ std::string PluginError::ToString() const {
 }
 
 std::string RenderPluginError(const PluginError& error, const CniVersion& version) {
-  Json document{
-      {"cniVersion", ToString(version)}, {"code", error.code}, {"msg", error.message}};
+  Json document{{"cniVersion", ToString(version)}, {"code", error.code}, {"msg", error.message}};
   if (!error.details.empty()) document["details"] = error.details;
   return RenderDocument(document) + "\n";
 }

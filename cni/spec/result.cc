@@ -191,8 +191,8 @@ Result<AddResult> ParseAddResult(const Json& document, const CniVersion& asked) 
   if (dns != nullptr) result.dns = TRY(ParseDns(*dns).With("dns"));
   for (const ResultIp& ip : result.ips) {
     if (ip.interface && *ip.interface >= result.interfaces.size()) {
-      return Error(Code::kInvalidArgument, "ips: " + ip.address.ToString() +
-                                               " is of an interface that is not in the list");
+      return Error(Code::kInvalidArgument,
+                   "ips: " + ip.address.ToString() + " is of an interface that is not in the list");
     }
   }
   return result;

@@ -76,8 +76,8 @@ TEST(NetworkConfigTest, SaysWhatIsWrong) {
   EXPECT_THAT(TroubleOf(R"({"name": "x", "type": "a", "cniVersion": "2.0.0"})"),
               HasSubstr("2.0.0 is none of those known here"));
   EXPECT_THAT(TroubleOf(R"({"name": 3, "type": "a"})"), HasSubstr("\"name\" is not a string"));
-  std::string deep = R"({"name": "x", "type": "a", "x": )" + std::string(100, '[') +
-                     std::string(100, ']') + "}";
+  std::string deep =
+      R"({"name": "x", "type": "a", "x": )" + std::string(100, '[') + std::string(100, ']') + "}";
   EXPECT_THAT(TroubleOf(deep), HasSubstr("nested too deep"));
   EXPECT_THAT(TroubleOf(std::string(2 << 20, ' ')), HasSubstr("larger than"));
 }

@@ -36,6 +36,7 @@ std::string NameOf(Need need) {
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
     case Need::kCrun: return "crun";
+    case Need::kCniPlugins: return "containernetworking-plugins";
   }
   return "?";
 }
@@ -129,6 +130,7 @@ std::string Probe(Need need) {
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();
     case Need::kCrun: return ProbeCrun();
+    case Need::kCniPlugins: return PathExists("/usr/lib/cni/bridge") ? "" : "not installed";
   }
   return "unknown need";
 }

@@ -20,9 +20,10 @@ enum class Need {
   kConntrack,    // connection tracking over netlink
   kSctp,         // the kernel has SCTP
   kOverlayfs,
-  kCgroupV2,  // a cgroup2 file system with controllers in it
-  kCgroupV1,  // cgroup v1 hierarchies for memory, cpu and pids
-  kCrun,      // the OCI runtime, and cgroups that it takes
+  kCgroupV2,    // a cgroup2 file system with controllers in it
+  kCgroupV1,    // cgroup v1 hierarchies for memory, cpu and pids
+  kCrun,        // the OCI runtime, and cgroups that it takes
+  kCniPlugins,  // Debian's containernetworking-plugins
 };
 
 // Empty where the machine has it, otherwise why not. Probed once.
