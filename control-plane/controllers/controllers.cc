@@ -10,6 +10,7 @@
 #include "control-plane/controllers/node_lifecycle_controller.h"
 #include "control-plane/controllers/pod_gc_controller.h"
 #include "control-plane/controllers/replica_set_controller.h"
+#include "control-plane/controllers/service_conflicts_controller.h"
 
 namespace skiff::cp {
 
@@ -28,6 +29,10 @@ Result<std::unique_ptr<Controllers>> Controllers::Create(ControllersDeps deps) {
         TRY(CidrAllocator::Make(cidr, v6 ? deps.node_cidr_bits_ipv6 : deps.node_cidr_bits_ipv4)));
   }
   LoadBalancerPool pool = TRY(LoadBalancerPool::Make(deps.load_balancer_pool));
+  std::vector<net::IpPrefix> services;
+  for (const std::string& cidr : deps.service_cidrs) {
+    services.push_back(TRY(net::IpPrefix::Parse(cidr).With("range of services")));
+  }
   Client& client = *deps.client;
   Executor& executor = *deps.executor;
   auto state = std::make_unique<State>();
@@ -44,6 +49,7 @@ Result<std::unique_ptr<Controllers>> Controllers::Create(ControllersDeps deps) {
       MakeEndpointMirrorController(client, executor),
       MakeGarbageCollector(client, executor),
       MakePodGcController(client, executor),
+      MakeServiceConflictsController(client, executor, std::move(services)),
   };
   if (deps.load_balancers) {
     state->controllers.push_back(MakeLoadBalancerController(client, executor, std::move(pool)));

@@ -27,6 +27,8 @@ struct ControllersDeps {
   std::vector<std::string> cluster_cidrs = {};
   int node_cidr_bits_ipv4 = 24;
   int node_cidr_bits_ipv6 = 64;
+  // The ranges of Services' addresses; those outside are told of.
+  std::vector<std::string> service_cidrs = {};
   // Whether Services of type LoadBalancer get addresses here, and from which ranges (as
   // LoadBalancerPool); the nodes' own where there are none.
   bool load_balancers = true;

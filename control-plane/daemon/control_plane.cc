@@ -141,6 +141,7 @@ class Daemon final : public ControlPlane {
     deps.cluster_cidrs = config_.cluster_cidrs;
     deps.node_cidr_bits_ipv4 = config_.node_cidr_mask_size;
     deps.node_cidr_bits_ipv6 = config_.node_cidr_mask_size_ipv6;
+    deps.service_cidrs = config_.service_cidrs;
     deps.load_balancers = config_.load_balancers;
     deps.load_balancer_pool = config_.load_balancer_pool;
     controllers_ = TRY(Controllers::Create(std::move(deps)).With("controllers"));
