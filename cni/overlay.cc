@@ -188,6 +188,13 @@ Result<> CompareRoutes(net::Rtnl& rtnl, const std::vector<net::Route>& wanted, C
     for (net::Route& route : present) route.metric = 0;  // IPv6 has one where none was given
     for (const net::Route& route : wanted) {
       if (route.destination.family() != family || Has(present, route)) continue;
+      // IPv6 takes no gateway that a present route leads to over another link.
+      auto elsewhere = std::ranges::find_if(present, [&route](const net::Route& other) {
+        return other.destination == route.destination && other.link != route.link;
+      });
+      if (family == net::IpFamily::kV6 && elsewhere != present.end()) {
+        changes->add.push_back(net::rtnl::DeleteRoute(*elsewhere, kOwner));
+      }
       changes->add.push_back(net::rtnl::ReplaceRoute(route, kOwner));
     }
     for (const net::Route& route : present) {

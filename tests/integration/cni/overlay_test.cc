@@ -30,8 +30,8 @@ class OverlayKernelTest : public ::testing::Test {
  protected:
   void SetUp() override {
     SKIFF_NEEDS(test::Need::kRoot, test::Need::kIpv6);
-    a_ = test::TestNode::Make("a");
-    b_ = test::TestNode::Make("b");
+    a_ = test::TestNode::Make("left");
+    b_ = test::TestNode::Make("right");
     test::Connect(*a_, {"192.0.2.1/24", "fd01::1/64"}, *b_, {"192.0.2.2/24", "fd01::2/64"});
   }
 
@@ -102,9 +102,9 @@ TEST_F(OverlayKernelTest, APeerReturnsWithAnotherAddress) {
     ExpectWhole(peer);
     int link = LinkIndex(peer.addresses[0].is_v4() ? "skiff-vxlan" : "skiff-vxlan6");
     std::string nodad = peer.addresses[0].is_v6() ? " nodad" : "";
-    b_->Shell(std::string("ip addr add ") + address + " dev a" + nodad);
     b_->Shell("ip addr del " + peer.addresses[0].ToString() +
-              (peer.addresses[0].is_v4() ? "/24" : "/64") + " dev a");
+              (peer.addresses[0].is_v4() ? "/24" : "/64") + " dev left");
+    b_->Shell(std::string("ip addr add ") + address + " dev left" + nodad);
     peer.addresses = {Ip(now)};
     Join(self, peer);
     ExpectWhole(peer);
