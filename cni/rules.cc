@@ -9,6 +9,7 @@ namespace skiff::cni {
 namespace {
 
 constexpr std::string_view kMark = "0x2000/0x2000";
+constexpr std::string_view kServiceMark = "0x4000/0x4000";  // the service proxy's
 
 std::string ChainOf(const NodeRulesSpec& spec, const Lease& lease) {
   return spec.chains + "-HP-" + net::ShortHashBase32(lease.sandbox_id, 16);
@@ -131,6 +132,10 @@ std::string PlanNodeRules(const NodeRulesSpec& spec, const std::vector<Lease>& l
     out += "-A " + forward + " -s " + pods.ToString() + " -j ACCEPT\n";
     out += "-A " + forward + " -d " + pods.ToString() + " -j ACCEPT\n";
   }
+  // What the service proxy's nftables mode lets in for pods of other nodes; it cannot accept in the
+  // place of these tables.
+  out += "-A SKIFF-FORWARD -m mark --mark " + std::string(kServiceMark) + " -j ACCEPT\n";
+  out += "-A SKIFF-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
   return out + AppendJumps(missing_filter_jumps) + "COMMIT\n";
 }
 

@@ -6,9 +6,8 @@
 //           SKIFF-MARK-MASQ      marks what must come back through this node
 //           SKIFF-POSTROUTING    masquerades what is marked and what pods send outside the cluster
 //   filter  SKIFF-INPUT          keeps pods from the node's 127.0.0.0/8, which route_localnet opens
-//           SKIFF-FORWARD        accepts what goes to and from pods; last in FORWARD, so that
-//           others'
-//                                refusals stand
+//           SKIFF-FORWARD        accepts what goes to and from pods, and services' traffic to pods
+//                                of other nodes; last in FORWARD, so that others' refusals stand
 #pragma once
 
 #include <string>

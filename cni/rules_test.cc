@@ -49,7 +49,9 @@ TEST(CniRules, MasqueradesWhatLeavesTheCluster) {
                   "-s 10.244.1.0/24 -m comment --comment \"pods to the outside\" -j MASQUERADE "
                   "--random-fully")));
   EXPECT_THAT(iptables.Rules(kV4, "filter", "SKIFF-FORWARD"),
-              Optional(ElementsAre("-s 10.244.1.0/24 -j ACCEPT", "-d 10.244.1.0/24 -j ACCEPT")));
+              Optional(ElementsAre("-s 10.244.1.0/24 -j ACCEPT", "-d 10.244.1.0/24 -j ACCEPT",
+                                   "-m mark --mark 0x4000/0x4000 -j ACCEPT",
+                                   "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")));
 }
 
 TEST(CniRules, AppliedAgainChangesNothing) {
