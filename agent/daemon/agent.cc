@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
+#include "base/net/nft.h"
 #include "base/os/files.h"
 #include "base/os/heap.h"
 #include "base/streaming/fd_stream.h"
@@ -75,6 +76,7 @@ struct Agent::Parts {
   ElasticPool tunnel_pool{"agent-tunnel", kMaxTunnelThreads, loop};
   std::unique_ptr<net::SystemIptables> iptables;
   std::unique_ptr<net::SystemConntrack> conntrack;
+  net::SystemNft nft;
   std::unique_ptr<BuiltinRuntime> runtime;  // null: another runtime
   std::unique_ptr<CriClient> cri;
   std::unique_ptr<ProbeRunner> probes;
@@ -124,12 +126,12 @@ struct Agent::Parts {
 };
 
 Result<> Agent::Parts::StartRuntime() {
-  if (config.runtime_endpoint.empty() || config.proxy_mode == "iptables") {
+  if (config.runtime_endpoint.empty() || config.proxy_mode != "none") {
     iptables = TRY(net::SystemIptables::Open());
     conntrack = std::make_unique<net::SystemConntrack>();
   }
   network = std::make_unique<NodeNetwork>(
-      config, NodeNetworkDeps{blocking, iptables.get(), conntrack.get(),
+      config, NodeNetworkDeps{blocking, iptables.get(), conntrack.get(), &nft,
                               [this](const OverlayState& state) { TellOverlay(state); }});
   std::shared_ptr<CriStubs> stubs;
   if (config.runtime_endpoint.empty()) {
@@ -426,7 +428,8 @@ Result<> ResetNode(const AgentConfig& config, bool keep_state) {
     auto runtime = TRY(BuiltinRuntime::Start(config, *iptables, conntrack));
     TRY(runtime->RemoveAll());
   }
-  TRY(RemoveNodeNetwork(*iptables));
+  net::SystemNft nft;
+  TRY(RemoveNodeNetwork(*iptables, nft));
   PodVolumes volumes(Mounter::Kernel());
   std::string pods = config.state_dir + "/pods";
   if (PathExists(pods)) {

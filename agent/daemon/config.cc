@@ -252,8 +252,11 @@ Result<> CompleteConfig(AgentConfig* config) {
       return bad("nodeIPs: \"" + ip + "\" is no address");
     }
   }
-  if (config->proxy_mode != "iptables" && config->proxy_mode != "none") {
-    return bad("proxy.mode must be \"iptables\" or \"none\", not \"" + config->proxy_mode + "\"");
+  const std::string& proxy_mode = config->proxy_mode;
+  if (proxy_mode != "iptables" && proxy_mode != "nftables" && proxy_mode != "auto" &&
+      proxy_mode != "none") {
+    return bad("proxy.mode must be \"iptables\", \"nftables\", \"auto\" or \"none\", not \"" +
+               proxy_mode + "\"");
   }
   if (config->network_policy_mode != "nftables" && config->network_policy_mode != "none") {
     return bad("networkPolicy.mode must be \"nftables\" or \"none\", not \"" +

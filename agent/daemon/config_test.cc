@@ -86,6 +86,11 @@ TEST(ConfigTest, CompletesAndChecks) {
   config.node_name = "n1";
   config.proxy_mode = "magic";
   EXPECT_FALSE(CompleteConfig(&config).ok());
+  for (const char* mode : {"iptables", "nftables", "auto", "none"}) {
+    AgentConfig fine;
+    fine.proxy_mode = mode;
+    EXPECT_TRUE(CompleteConfig(&fine).ok()) << mode;
+  }
   config.proxy_mode = "none";
   config.network_policy_mode = "magic";
   EXPECT_FALSE(CompleteConfig(&config).ok());

@@ -44,7 +44,7 @@ void Define(CLI::App& app, Flags& flags) {
   app.add_option("--state-dir", flags.state_dir, "certificates, images, volumes");
   app.add_option("--run-dir", flags.run_dir, "sockets and what a reboot voids");
   app.add_option("--runtime-endpoint", flags.runtime_endpoint, "another CRI runtime's socket");
-  app.add_option("--proxy-mode", flags.proxy_mode, "iptables or none");
+  app.add_option("--proxy-mode", flags.proxy_mode, "iptables, nftables, auto or none");
   app.add_option("--cgroup-root", flags.cgroup_root, "the cgroup below which pods live");
   app.add_option("--libexec-dir", flags.libexec_dir, "where skiff-shim and its kin are");
   app.add_option("--health-address", flags.health_address, "local health and metrics endpoint");

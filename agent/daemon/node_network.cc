@@ -13,6 +13,7 @@
 #include "agent/proxy/proxy.h"
 #include "base/log.h"
 #include "base/net/iptables.h"
+#include "base/net/nft.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
@@ -130,6 +131,15 @@ std::unique_ptr<PolicyLink> MakePolicies(const AgentConfig& config, Executor& bl
   return none ? nullptr : std::make_unique<PolicyLink>(blocking);
 }
 
+proxy::Mode ChooseMode(const std::string& setting, net::Nft& nft) {
+  if (setting == "nftables") return proxy::Mode::kNftables;
+  if (setting != "auto") return proxy::Mode::kIptables;
+  Result<> can = proxy::CheckNftables(nft);
+  if (can.ok()) return proxy::Mode::kNftables;
+  log::Info("service rules are made with iptables", {{"reason", can.error()}});
+  return proxy::Mode::kIptables;
+}
+
 }  // namespace
 
 struct NodeNetwork::Parts {
@@ -168,10 +178,11 @@ NodeNetwork::~NodeNetwork() = default;
 void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& settings) {
   if (proxy != nullptr || config.proxy_mode == "none" || deps.iptables == nullptr) return;
   proxy::Config options;
+  options.mode = ChooseMode(config.proxy_mode, *deps.nft);
   options.node_name = config.node_name;
   options.cluster_cidrs = ParseAll<net::IpPrefix>(settings.cluster_cidrs());
-  auto started = proxy::ServiceProxy::Start(std::move(options),
-                                            {deps.blocking, *deps.iptables, *deps.conntrack});
+  auto started = proxy::ServiceProxy::Start(
+      std::move(options), {deps.blocking, *deps.iptables, *deps.conntrack, deps.nft});
   if (!started.ok()) {
     log::Error("the service proxy does not start; services are not reachable from this node",
                {{"error", started.error()}});
@@ -271,9 +282,9 @@ void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& 
   if (parts_->policies != nullptr) parts_->policies->ApplyChange(desired, change);
 }
 
-Result<> RemoveNodeNetwork(net::Iptables& iptables) {
+Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft) {
   TRY(proxy::RemoveAllRules(iptables));
-  net::SystemNft nft;
+  TRY(proxy::RemoveAllRules(nft));
   TRY(policy::RemovePolicyTables(nft));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));

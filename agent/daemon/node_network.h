@@ -15,6 +15,7 @@
 namespace skiff::net {
 class Conntrack;
 class Iptables;
+class Nft;
 }  // namespace skiff::net
 namespace skiff::node::v1 {
 class Welcome;
@@ -29,6 +30,7 @@ struct NodeNetworkDeps {
   Executor& blocking;
   net::Iptables* iptables;
   net::Conntrack* conntrack;
+  net::Nft* nft;
   // How the overlay is; on the blocking executor.
   std::function<void(const OverlayState&)> on_overlay;
 };
@@ -57,6 +59,6 @@ class NodeNetwork {
 };
 
 // Removes all rules, links and addresses that a NodeNetwork made here.
-Result<> RemoveNodeNetwork(net::Iptables& iptables);
+Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft);
 
 }  // namespace skiff::agent

@@ -9,9 +9,12 @@
 
 #include "agent/proxy/flows.h"
 #include "agent/proxy/health_ports.h"
+#include "agent/proxy/iptables_writer.h"
 #include "agent/proxy/model.h"
+#include "agent/proxy/nft_writer.h"
 #include "agent/proxy/plan.h"
 #include "agent/proxy/rule_set.h"
+#include "agent/proxy/rule_writer.h"
 #include "base/log.h"
 #include "base/net/conntrack.h"
 #include "base/net/families.h"
@@ -36,11 +39,6 @@ constexpr nanoseconds kFirstRetry = milliseconds(500);
 constexpr nanoseconds kLongestRetry = seconds(30);
 constexpr nanoseconds kFullSync = std::chrono::hours(1);
 
-// Chains that always have rules: where these are missing or empty, somebody removed them. Unlike
-// the canary chain they also tell "iptables -F" without "-X".
-constexpr std::pair<const char*, const char*> kFlushWitnesses[] = {{"nat", "KUBE-POSTROUTING"},
-                                                                   {"filter", "KUBE-FORWARD"}};
-
 PlanContext MakeContext(const Config& config, net::IpFamily family) {
   char mark[16];
   snprintf(mark, sizeof mark, "0x%x", 1u << config.masquerade_bit);
@@ -55,23 +53,32 @@ PlanContext MakeContext(const Config& config, net::IpFamily family) {
   return context;
 }
 
+std::vector<PlanContext> MakeContexts(const Config& config) {
+  std::vector<PlanContext> contexts;
+  for (net::IpFamily family : net::kIpFamilies) contexts.push_back(MakeContext(config, family));
+  return contexts;
+}
+
+Result<std::unique_ptr<RuleWriter>> MakeWriter(const Config& config, const Deps& deps) {
+  if (config.mode == Mode::kNftables) return TRY(NftWriter::Make(MakeContexts(config), *deps.nft));
+  return std::make_unique<IptablesWriter>(MakeContexts(config), deps.iptables);
+}
+
 }  // namespace
 
 // All but the constructor, GetStatus, the place and destruction happens on the strand.
 class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(Config config, Deps deps)
+  Impl(Config config, Deps deps, std::unique_ptr<RuleWriter> writer)
       : config_(std::move(config)),
         deps_(deps),
+        writer_(std::move(writer)),
         strand_(deps.blocking),
         place_{.node = config_.node_name, .zone = {}} {
     if (config_.health_ports) {
       health_ports_.emplace(HealthPorts::Deps{deps_.blocking,
                                               [healthy = healthy_] { return healthy->load(); },
                                               config_.health_address});
-    }
-    for (net::IpFamily family : net::kIpFamilies) {
-      if (deps_.iptables.Supports(family)) families_.emplace_back(MakeContext(config_, family));
     }
   }
 
@@ -127,9 +134,7 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   void Schedule();
   void RunSync();
   Result<> Sync();
-  void Adopt(const Change& change);
-  Result<> WriteChanges(std::span<const Change> changes);
-  Result<ExistingRules> WriteAll(const RuleSet& rules);
+  void RemoveOtherMode();
   void FlushStaleFlows(const UdpTargets& targets);
   void ShowHealth(const std::vector<Change>& changes, bool full);
   void DropUnseen();
@@ -141,8 +146,8 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
 
   const Config config_;
   const Deps deps_;
+  const std::unique_ptr<RuleWriter> writer_;
   Strand strand_;
-  std::vector<RuleSet> families_;
   std::mutex running_;  // held while a write runs, so that Stop can wait for it
   std::atomic<bool> stopped_ = false;
 
@@ -158,6 +163,7 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   States applied_;
   std::set<ObjectKey> dirty_;
   bool full_sync_due_ = true;
+  bool other_mode_removed_ = false;
   Executor::TimerId timer_ = 0;
   nanoseconds retry_{0};          // of the last write that failed, or 0
   nanoseconds last_duration_{0};  // of the last write
@@ -303,38 +309,6 @@ void ServiceProxy::Impl::RunSync() {
   for (Closure& done : std::exchange(waiting_, {})) done();
 }
 
-Result<ExistingRules> ServiceProxy::Impl::WriteAll(const RuleSet& rules) {
-  net::IpFamily family = rules.context().family;
-  ExistingRules existing = ParseExisting(TRY(deps_.iptables.Save(family, "nat")));
-  auto nat = TRY(net::MissingJumps(deps_.iptables, family, "nat", NatJumps()));
-  auto filter = TRY(net::MissingJumps(deps_.iptables, family, "filter", FilterJumps()));
-  for (const std::string& payload : rules.PlanAll(applied_, existing, nat, filter)) {
-    TRY(deps_.iptables.Restore(family, payload));
-  }
-  return existing;
-}
-
-void ServiceProxy::Impl::Adopt(const Change& change) {
-  if (change.after) {
-    applied_[change.key] = change.after;
-  } else {
-    applied_.erase(change.key);
-  }
-}
-
-Result<> ServiceProxy::Impl::WriteChanges(std::span<const Change> changes) {
-  while (!changes.empty()) {
-    auto some = changes.first(std::min(changes.size(), kServicesPerPayload));
-    changes = changes.subspan(some.size());
-    for (const Change& change : some) Adopt(change);
-    for (const RuleSet& rules : families_) {
-      std::string payload = rules.PlanChanges(some, applied_);
-      if (!payload.empty()) TRY(deps_.iptables.Restore(rules.context().family, payload));
-    }
-  }
-  return {};
-}
-
 Result<> ServiceProxy::Impl::Sync() {
   const bool full = full_sync_due_;
   const std::vector<Change> changes = CollectChanges();
@@ -345,13 +319,20 @@ Result<> ServiceProxy::Impl::Sync() {
     if (change.after) targets.AddCurrent(*change.after);
   }
   if (full) {
-    for (const Change& change : changes) Adopt(change);
-    for (const RuleSet& rules : families_) targets.AddFormer(TRY(WriteAll(rules)));
+    for (const Change& change : changes) {
+      if (change.after) {
+        applied_[change.key] = change.after;
+      } else {
+        applied_.erase(change.key);
+      }
+    }
+    targets.AddFormer(TRY(writer_->WriteAll(applied_)));
+    RemoveOtherMode();
     for (const auto& [key, state] : applied_) targets.AddCurrent(*state);
     full_sync_due_ = false;
     last_full_ = strand_.clock().Now();
   } else {
-    TRY(WriteChanges(changes));
+    TRY(writer_->WriteChanges(changes, applied_));
   }
   // Where a write failed they stay: what was adopted already is no change when they are looked at
   // again.
@@ -362,6 +343,23 @@ Result<> ServiceProxy::Impl::Sync() {
   return {};
 }
 
+// Once the rules of this mode are in force: traffic is served all the while. A failure takes
+// nothing away from them; it is tried again.
+void ServiceProxy::Impl::RemoveOtherMode() {
+  if (other_mode_removed_) return;
+  Result<> removed;
+  if (config_.mode == Mode::kNftables) {
+    removed = RemoveAllRules(deps_.iptables);
+  } else if (deps_.nft != nullptr) {
+    removed = RemoveAllRules(*deps_.nft);
+  }
+  other_mode_removed_ = removed.ok();
+  if (!removed.ok()) {
+    log::Warning("service rules of the other mode were not removed, trying again",
+                 {{"error", removed.error()}});
+  }
+}
+
 // By difference, except after a full write: planning everything would cost more than the change
 // did.
 void ServiceProxy::Impl::Count(const std::vector<Change>& changes, bool full) {
@@ -369,8 +367,7 @@ void ServiceProxy::Impl::Count(const std::vector<Change>& changes, bool full) {
   auto add = [&](const ObjectKey& key, const ServiceState* state, bool gone) {
     if (state == nullptr) return;
     auto signed_count = [gone](size_t count) { return gone ? -uint64_t{count} : uint64_t{count}; };
-    for (const RuleSet& rules : families_)
-      rules_count += signed_count(rules.CountRules(key, state));
+    rules_count += signed_count(writer_->CountRules(key, state));
     services += signed_count(state->service.ports.size());
     for (const auto& [port, some] : state->endpoints) endpoints += signed_count(some.size());
   };
@@ -432,15 +429,9 @@ void ServiceProxy::Impl::FlushStaleFlows(const UdpTargets& targets) {
 void ServiceProxy::Impl::CheckForFlush() {
   std::lock_guard running(running_);
   if (stopped_ || full_sync_due_) return;
+  RemoveOtherMode();
   bool due = strand_.clock().Now() - last_full_ >= kFullSync;
-  for (const RuleSet& rules : families_) {
-    for (const auto& [table, chain] : kFlushWitnesses) {
-      auto found = deps_.iptables.ListChain(rules.context().family, table, chain);
-      bool gone = found.ok() ? found->empty() : found.error().code() == Code::kNotFound;
-      if (gone) log::Warning("service rules were removed, writing them again", {{"table", table}});
-      due |= gone;
-    }
-  }
+  due |= writer_->IsDamaged();
   if (due) {
     full_sync_due_ = true;
     Schedule();
@@ -459,12 +450,17 @@ Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps de
   if (config.masquerade_bit < 0 || config.masquerade_bit > 31) {
     return Error(Code::kInvalidArgument, "the masquerade bit is 0 to 31");
   }
-  if (config.localhost_nodeports && deps.iptables.Supports(net::IpFamily::kV4)) {
+  if (config.mode == Mode::kNftables && deps.nft == nullptr) {
+    return Error(Code::kInvalidArgument, "the nftables mode needs an Nft");
+  }
+  auto writer = TRY(MakeWriter(config, deps));
+  if (config.mode == Mode::kIptables && config.localhost_nodeports &&
+      deps.iptables.Supports(net::IpFamily::kV4)) {
     TRY(net::WriteNetSysctl("ipv4/conf/all/route_localnet", "1", config.sysctl_root)
             .With("let node ports answer on 127.0.0.1"));
   }
   return std::unique_ptr<ServiceProxy>(
-      new ServiceProxy(std::make_shared<Impl>(std::move(config), deps)));
+      new ServiceProxy(std::make_shared<Impl>(std::move(config), deps, std::move(writer))));
 }
 
 ServiceProxy::ServiceProxy(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -511,12 +507,8 @@ void ServiceProxy::WhenSynced(Closure done) {
   impl_->Post([done = std::move(done)](Impl& impl) { impl.WhenSynced(done); });
 }
 
-Result<> RemoveAllRules(net::Iptables& iptables) {
-  for (net::IpFamily family : net::kIpFamilies) {
-    if (!iptables.Supports(family)) continue;
-    TRY(net::RemoveChains(iptables, family, "nat", IsProxyChain));
-    TRY(net::RemoveChains(iptables, family, "filter", IsProxyChain));
-  }
+Result<> CheckNftables(net::Nft& nft) {
+  TRY(NftWriter::Make(MakeContexts({}), nft));
   return {};
 }
 

@@ -1,4 +1,4 @@
-// ServiceProxy: makes Services reachable from this node, as iptables rules in kube-proxy's shape.
+// ServiceProxy: makes Services reachable from this node, by rules of iptables or nftables.
 //
 //   auto proxy = TRY(ServiceProxy::Start(config, deps));
 //   proxy->BeginReplace();                      // a full listing follows
@@ -27,11 +27,18 @@
 namespace skiff::net {
 class Iptables;
 class Conntrack;
+class Nft;
 }  // namespace skiff::net
 
 namespace skiff::agent::proxy {
 
+// How rules are made: iptables rules in kube-proxy's shape, or maps of nftables
+// (docs/design/0002-nftables-proxy.md). Services behave alike in both, but for node ports on
+// 127.0.0.1, which only iptables mode has.
+enum class Mode : uint8_t { kIptables, kNftables };
+
 struct Config {
+  Mode mode = Mode::kIptables;
   // Compared with Endpoint.nodeName for the Local traffic policies.
   std::string node_name;
   // The pods' ranges of the whole cluster, at most one a family: traffic from elsewhere to a
@@ -39,7 +46,8 @@ struct Config {
   std::vector<net::IpPrefix> cluster_cidrs;
   // NodePorts answer on these addresses of the node only; empty: on all.
   std::vector<net::IpPrefix> nodeport_addresses;
-  // NodePorts also answer on 127.0.0.1 (needs net.ipv4.conf.all.route_localnet, which is set).
+  // In iptables mode, NodePorts also answer on 127.0.0.1 (needs net.ipv4.conf.all.route_localnet,
+  // which is set).
   bool localhost_nodeports = true;
   // Masquerade all traffic to cluster IPs.
   bool masquerade_all = false;
@@ -59,6 +67,9 @@ struct Deps {
   Executor& blocking;
   net::Iptables& iptables;
   net::Conntrack& conntrack;
+  // The nftables mode writes with it; the iptables mode removes with it what the other left. Null:
+  // only iptables mode, and nothing is removed.
+  net::Nft* nft = nullptr;
 };
 
 // What the proxy last did, for health checks and metrics.
@@ -67,7 +78,7 @@ struct Status {
   std::optional<Error> last_error;  // of the last write, until one succeeds
   uint64_t syncs = 0;               // writes that succeeded
   uint64_t full_syncs = 0;          // ... of all rules
-  uint64_t rules = 0;               // in force, both families
+  uint64_t rules = 0;               // in force, both families; in nftables mode, elements
   uint64_t services = 0;            // service ports
   uint64_t endpoints = 0;
   uint64_t stale_flows_deleted = 0;
@@ -107,7 +118,13 @@ class ServiceProxy {
   std::shared_ptr<Impl> impl_;
 };
 
-// Removes every rule and chain a ServiceProxy made on this node. Succeeds when there are none.
+// Removes every rule and chain a ServiceProxy made on this node, in the one mode and in the other.
+// Succeeds when there are none.
 Result<> RemoveAllRules(net::Iptables& iptables);
+Result<> RemoveAllRules(net::Nft& nft);
+
+// Whether the kernel can do the nftables mode: tries all it needs, without effect. The error says
+// what is missing.
+Result<> CheckNftables(net::Nft& nft);
 
 }  // namespace skiff::agent::proxy

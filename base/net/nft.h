@@ -85,6 +85,9 @@ class Transaction {
   Transaction& AddElement(const Set& set, Element element);
   Transaction& DeleteElement(const Set& set, Element element);
 
+  // What the other does, behind what this one does; both of one table.
+  Transaction& Append(Transaction other);
+
   const Table& table() const { return table_; }
   const std::vector<Operation>& operations() const { return operations_; }
   bool empty() const { return operations_.empty(); }

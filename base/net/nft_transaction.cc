@@ -1,6 +1,7 @@
 #include <linux/netfilter/nf_tables.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/net/nft.h"
 
@@ -103,6 +104,17 @@ Transaction& Transaction::DeleteElement(const Set& set, Element element) {
   auto* last = LastOf<op::DeleteElements>(operations_, set);
   if (last == nullptr) last = &operations_.emplace_back(op::DeleteElements{set, {}});
   std::get<op::DeleteElements>(*last).elements.push_back(std::move(element));
+  return *this;
+}
+
+Transaction& Transaction::Append(Transaction other) {
+  CHECK(other.table_ == table_);
+  if (operations_.empty()) {
+    operations_ = std::move(other.operations_);
+  } else {
+    operations_.insert(operations_.end(), std::make_move_iterator(other.operations_.begin()),
+                       std::make_move_iterator(other.operations_.end()));
+  }
   return *this;
 }
 

@@ -49,4 +49,11 @@ std::string ShortHashBase32(std::string_view text, size_t characters) {
   return Encode(Sha256(text), characters, 5, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567");
 }
 
+uint64_t ShortHash64(std::string_view text) {
+  const Digest digest = Sha256(text);
+  uint64_t hash = 0;
+  for (size_t i = 0; i < sizeof hash; ++i) hash = hash << 8 | digest.bytes[i];
+  return hash;
+}
+
 }  // namespace skiff::net

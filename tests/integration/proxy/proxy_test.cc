@@ -12,6 +12,7 @@
 #include "agent/proxy/testing.h"
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
+#include "base/net/nft.h"
 #include "base/os/files.h"
 #include "cni/bridge_network.h"
 #include "tests/support/needs.h"
@@ -36,11 +37,11 @@ constexpr auto kShort = std::chrono::milliseconds(400);
 
 net::IpPrefix Prefix(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
-class ProxyKernelTest : public ::testing::Test {
+class ProxyKernelTest : public ::testing::TestWithParam<Mode> {
  protected:
   void SetUp() override {
-    SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6,
-                test::Need::kConntrack);
+    SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6, test::Need::kConntrack,
+                test::Need::kNftables);
     node_ = TestNode::Make("node");
     outside_ = TestNode::Make("outside");
     Connect(*node_, {"10.200.0.1/24", "fd00:200::1/64"}, *outside_,
@@ -70,6 +71,10 @@ class ProxyKernelTest : public ::testing::Test {
       for (const auto& pod : pods_) EXPECT_TRUE(network_->Detach(pod->name).ok());
       EXPECT_TRUE(network_->RemoveAll().ok());
       EXPECT_TRUE(RemoveAllRules(*iptables_).ok());
+      EXPECT_TRUE(RemoveAllRules(nft_).ok());
+      for (auto family : {net::nft::Family::kIp4, net::nft::Family::kIp6}) {
+        EXPECT_FALSE(nft_.TableHandle({family, "skiff-proxy"}).ok());
+      }
     });
     EXPECT_EQ(Rules(), rules_before_) << "rules are left behind";
   }
@@ -77,8 +82,8 @@ class ProxyKernelTest : public ::testing::Test {
   void Start() {
     proxy_.reset();
     node_->Run([this] {
-      Config config{.node_name = "this-node", .cluster_cidrs = cluster_cidrs_};
-      proxy_ = ServiceProxy::Start(config, {*blocking_, *iptables_, conntrack_}).value();
+      Config config{.mode = GetParam(), .node_name = "this-node", .cluster_cidrs = cluster_cidrs_};
+      proxy_ = ServiceProxy::Start(config, {*blocking_, *iptables_, conntrack_, &nft_}).value();
     });
   }
   void WaitSynced() {
@@ -128,6 +133,7 @@ class ProxyKernelTest : public ::testing::Test {
   const std::vector<net::IpPrefix> cluster_cidrs_{Prefix("10.201.0.0/16"), Prefix("fd00:201::/32")};
   TempDir state_ = TempDir::Make().value();
   net::SystemConntrack conntrack_;
+  net::SystemNft nft_;
   std::unique_ptr<TestNode> node_, outside_;
   std::unique_ptr<net::SystemIptables> iptables_;
   std::unique_ptr<cni::BridgeNetwork> network_;
@@ -139,7 +145,16 @@ class ProxyKernelTest : public ::testing::Test {
 
 using Set = std::set<std::string>;
 
-TEST_F(ProxyKernelTest, AVipReachesEveryPodFromEverywhere) {
+INSTANTIATE_TEST_SUITE_P(Modes, ProxyKernelTest,
+                         ::testing::Values(Mode::kIptables, Mode::kNftables),
+                         [](const auto& param_info) {
+                           return param_info.param == Mode::kIptables ? "Iptables" : "Nftables";
+                         });
+
+class IptablesModeTest : public ProxyKernelTest {};
+INSTANTIATE_TEST_SUITE_P(Mode, IptablesModeTest, ::testing::Values(Mode::kIptables));
+
+TEST_P(ProxyKernelTest, AVipReachesEveryPodFromEverywhere) {
   Pod &a = AddPod("a"), &b = AddPod("b"), &c = AddPod("c");
   auto service = MakeService("web", "10.202.0.10", "TCP", "http", 80, 30080);
   service.mutable_spec()->add_cluster_ips("fd00:202::10");
@@ -158,7 +173,11 @@ TEST_F(ProxyKernelTest, AVipReachesEveryPodFromEverywhere) {
   EXPECT_EQ(Servers(*a.netns, "fd00:202::10", 80), all);
   EXPECT_EQ(Servers(*node_, "10.202.0.10", 80), all);
   EXPECT_EQ(Servers(*node_, "10.200.0.1", 30080), all);
-  EXPECT_EQ(Servers(*node_, "127.0.0.1", 30080), all);
+  if (GetParam() == Mode::kIptables) {
+    EXPECT_EQ(Servers(*node_, "127.0.0.1", 30080), all);
+  } else {
+    EXPECT_EQ(AskFrom(*node_, kTcp, "127.0.0.1", 30080).error, ECONNREFUSED);
+  }
   EXPECT_EQ(Servers(*outside_, "10.200.0.1", 30080), all);
   EXPECT_EQ(Servers(*outside_, "fd00:200::1", 30080), all);
   EXPECT_EQ(Servers(*outside_, "10.202.0.10", 80), all);
@@ -172,7 +191,7 @@ TEST_F(ProxyKernelTest, AVipReachesEveryPodFromEverywhere) {
   EXPECT_THAT(AskFrom(*outside_, kTcp, "10.200.0.1", 30080).peer, HasSubstr("10.201.1.1"));
 }
 
-TEST_F(ProxyKernelTest, RefusesWithoutEndpoints) {
+TEST_P(ProxyKernelTest, RefusesWithoutEndpoints) {
   auto service = MakeService("web", "10.202.0.10", "TCP", "http", 80, 30080);
   service.mutable_spec()->add_cluster_ips("fd00:202::10");
   proxy_->SetService(service);
@@ -188,7 +207,7 @@ TEST_F(ProxyKernelTest, RefusesWithoutEndpoints) {
   EXPECT_EQ(AskFrom(*outside_, kTcp, "10.200.0.1", 30080).server, "a");
 }
 
-TEST_F(ProxyKernelTest, LocalPolicies) {
+TEST_P(ProxyKernelTest, LocalPolicies) {
   Pod& a = AddPod("a");
   Pod& far = AddPod("far");
   auto service = MakeService("web", "10.202.0.10", "TCP", "http", 80, 30080);
@@ -211,7 +230,47 @@ TEST_F(ProxyKernelTest, LocalPolicies) {
   EXPECT_EQ(AskFrom(*node_, kTcp, "10.202.0.10", 80, kShort).error, ETIMEDOUT);
 }
 
-TEST_F(ProxyKernelTest, SessionAffinity) {
+TEST_P(ProxyKernelTest, ExternalAddressesAndSourceRanges) {
+  Pod &a = AddPod("a"), &b = AddPod("b");
+  outside_->Shell("ip route add 203.0.113.0/24 via 10.200.0.1");
+  // What is refused would go back where it came from; a redirect uses up the refusal's allowance.
+  node_->Shell(
+      "sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.outside.send_redirects=0");
+  outside_->Shell("ip route add 2001:db8::/64 via fd00:200::1");
+  auto service = MakeService("web", "10.202.0.10", "TCP", "http", 80);
+  auto& spec = *service.mutable_spec();
+  spec.set_type("LoadBalancer");
+  spec.add_external_ips("203.0.113.7");
+  for (const char* address : {"203.0.113.10", "2001:db8::10"}) {
+    service.mutable_status()->mutable_load_balancer()->add_ingress()->set_ip(address);
+  }
+  proxy_->SetService(service);
+  proxy_->SetEndpointSlice(MakeSlice("web", {{a.v4}, {b.v4}}, "TCP", "http", 8080));
+  proxy_->SetEndpointSlice(MakeSlice("web", {{a.v6}}, "TCP", "http", 8080, "v6"));
+  WaitSynced();
+  EXPECT_EQ(Servers(*outside_, "203.0.113.7", 80), (Set{"a", "b"}));
+  EXPECT_EQ(Servers(*outside_, "203.0.113.10", 80), (Set{"a", "b"}));
+  EXPECT_EQ(AskFrom(*outside_, kTcp, "2001:db8::10", 80).server, "a");
+  spec.add_load_balancer_source_ranges("10.200.0.0/24");
+  proxy_->SetService(service);
+  WaitSynced();
+  EXPECT_EQ(AskFrom(*outside_, kTcp, "203.0.113.10", 80).server.empty(), false);
+  EXPECT_EQ(AskFrom(*outside_, kTcp, "2001:db8::10", 80, kShort).error, ETIMEDOUT)
+      << "ranges of one family close the other";
+  EXPECT_EQ(AskFrom(*a.netns, kTcp, "203.0.113.10", 80, kShort).error, ETIMEDOUT);
+  spec.set_load_balancer_source_ranges(0, "192.0.2.0/28");
+  spec.add_load_balancer_source_ranges("fd00:200::2/128");
+  proxy_->SetService(service);
+  WaitSynced();
+  EXPECT_EQ(AskFrom(*outside_, kTcp, "203.0.113.10", 80, kShort).error, ETIMEDOUT);
+  EXPECT_EQ(AskFrom(*outside_, kTcp, "2001:db8::10", 80).server, "a");
+  EXPECT_EQ(Servers(*outside_, "203.0.113.7", 80), (Set{"a", "b"})) << "not for external IPs";
+  proxy_->DeleteEndpointSlice("ns1", "web-1");
+  WaitSynced();
+  EXPECT_EQ(AskFrom(*outside_, kTcp, "203.0.113.7", 80).error, ECONNREFUSED);
+}
+
+TEST_P(ProxyKernelTest, SessionAffinity) {
   std::vector<EndpointSpec> endpoints;
   for (const char* name : {"a", "b", "c", "d"}) endpoints.push_back({AddPod(name).v4});
   auto service = MakeService("web", "10.202.0.10", "TCP", "http", 80);
@@ -242,7 +301,7 @@ TEST_F(ProxyKernelTest, SessionAffinity) {
   EXPECT_EQ(Servers(*node_, "10.202.0.10", 80), first);
 }
 
-TEST_F(ProxyKernelTest, UdpClientsMoveToTheEndpointsThatAreLeft) {
+TEST_P(ProxyKernelTest, UdpClientsMoveToTheEndpointsThatAreLeft) {
   Pod &a = AddPod("a"), &b = AddPod("b");
   proxy_->SetService(MakeService("dns", "10.202.0.53", "UDP", "dns", 53, 30053));
   proxy_->SetEndpointSlice(MakeSlice("dns", {{a.v4}}, "UDP", "dns", 5353));
@@ -276,7 +335,7 @@ TEST_F(ProxyKernelTest, UdpClientsMoveToTheEndpointsThatAreLeft) {
   EXPECT_EQ(node_port, "a");
 }
 
-TEST_F(ProxyKernelTest, NoConnectionFailsWhileEndpointsChangeAndTheProxyRestarts) {
+TEST_P(ProxyKernelTest, NoConnectionFailsWhileEndpointsChangeAndTheProxyRestarts) {
   Pod &a = AddPod("a"), &b = AddPod("b");
   proxy_->SetService(MakeService("web", "10.202.0.10", "TCP", "http", 80));
   proxy_->SetEndpointSlice(MakeSlice("web", {{a.v4}}, "TCP", "http", 8080));
@@ -310,7 +369,7 @@ TEST_F(ProxyKernelTest, NoConnectionFailsWhileEndpointsChangeAndTheProxyRestarts
   EXPECT_EQ(failed, 0);
 }
 
-TEST_F(ProxyKernelTest, RulesAreInTheFormTheyWereWrittenIn) {
+TEST_P(IptablesModeTest, RulesAreInTheFormTheyWereWrittenIn) {
   // What iptables-save shows is what was planned, so that people and tools find kube-proxy's rules.
   Pod& a = AddPod("a");
   proxy_->SetService(MakeService("web", "10.202.0.10", "TCP", "http", 80, 30080));
@@ -335,7 +394,7 @@ TEST_F(ProxyKernelTest, RulesAreInTheFormTheyWereWrittenIn) {
   EXPECT_EQ(proxy_->GetStatus().full_syncs, 1u) << "single rules were found again and deleted";
 }
 
-TEST_F(ProxyKernelTest, ThousandServices) {
+TEST_P(ProxyKernelTest, ThousandServices) {
   for (int i = 0; i < 1000; ++i) {
     std::string name = "svc" + std::to_string(i);
     std::string ip = "10.202." + std::to_string(i / 250 + 1) + "." + std::to_string(i % 250 + 1);
