@@ -13,7 +13,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <mutex>
 
+#include "base/net/netns.h"
 #include "base/net/nft_messages.h"
 #include "base/net/nft_wire.h"
 
@@ -24,7 +26,7 @@ namespace {
 constexpr size_t kAnswerSize = 64 * 1024;  // the kernel fills up to 32 KiB a datagram
 constexpr int kNftListingTries = 10;
 constexpr int kDeadlineSeconds = 10;
-constexpr uint32_t kSequence = 1;  // a socket serves one request
+constexpr uint32_t kSequence = 1;  // no answer is left over when the next request is sent
 
 struct SocketCloser {
   void operator()(mnl_socket* socket) const { mnl_socket_close(socket); }
@@ -91,6 +93,21 @@ Result<> ReadVerdict(const Socket& socket, const BatchWriter& batch) {
       first = Error::Sys(-error->error, batch.Describe(header->nlmsg_seq), Explanation(header));
     }
   }
+}
+
+Result<> Send(const Socket& socket, const BatchWriter& batch) {
+  int fd = mnl_socket_get_fd(socket.get());
+  // A batch is one datagram; the bound on the sender's buffer is what limits its size.
+  int wanted = static_cast<int>(std::min<size_t>(batch.bytes().size() + 4096, 1 << 30));
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+  }
+  while (mnl_socket_sendto(socket.get(), batch.bytes().data(), batch.bytes().size()) < 0) {
+    if (errno == EINTR) continue;
+    return Error::Sys(
+        errno, "nftables: send a batch of " + std::to_string(batch.bytes().size()) + " bytes");
+  }
+  return ReadVerdict(socket, batch);
 }
 
 // False: the listing was interrupted by a change, or did not fit.
@@ -167,6 +184,26 @@ Result<std::vector<T>> ListAll(const Request& request, const std::string& what, 
 }  // namespace
 }  // namespace nft
 
+struct SystemNft::KeptSocket {
+  std::mutex mutex;
+  nft::Socket socket;
+  uint64_t netns = 0;  // where it was opened
+
+  // Null: there is none of this namespace, or another thread has it.
+  nft::Socket Take(uint64_t wanted) {
+    std::lock_guard lock(mutex);
+    return netns == wanted ? std::move(socket) : nullptr;
+  }
+  void Put(uint64_t where, nft::Socket used) {
+    std::lock_guard lock(mutex);
+    std::swap(socket, used);
+    netns = where;
+  }
+};
+
+SystemNft::SystemNft() : kept_(std::make_unique<KeptSocket>()) {}
+SystemNft::~SystemNft() = default;
+
 Result<> Nft::Commit(nft::Transaction transaction) {
   std::vector<nft::Transaction> one;
   one.push_back(std::move(transaction));
@@ -182,19 +219,12 @@ Result<> SystemNft::Commit(const std::vector<nft::Transaction>& transactions) {
   }
   if (empty) return {};
   batch.Finish();
-  nft::Socket socket = TRY(nft::OpenSocket());
-  int fd = mnl_socket_get_fd(socket.get());
-  // A batch is one datagram; the bound on the sender's buffer is what limits its size.
-  int wanted = static_cast<int>(std::min<size_t>(batch.bytes().size() + 4096, 1 << 30));
-  if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-  }
-  while (mnl_socket_sendto(socket.get(), batch.bytes().data(), batch.bytes().size()) < 0) {
-    if (errno == EINTR) continue;
-    return Error::Sys(
-        errno, "nftables: send a batch of " + std::to_string(batch.bytes().size()) + " bytes");
-  }
-  return nft::ReadVerdict(socket, batch);
+  const uint64_t netns = TRY(Netns::Current()).id();
+  nft::Socket socket = kept_->Take(netns);
+  if (socket == nullptr) socket = TRY(nft::OpenSocket());
+  Result<> committed = nft::Send(socket, batch);
+  kept_->Put(netns, std::move(socket));
+  return committed;
 }
 
 Result<uint64_t> SystemNft::TableHandle(const nft::Table& table) {

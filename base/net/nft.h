@@ -8,6 +8,7 @@
 // same tests (tests/integration/proxy/nft_test.cc).
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -153,6 +154,8 @@ class Nft {
 // The kernel's, in the network namespace of the calling thread.
 class SystemNft : public Nft {
  public:
+  SystemNft();
+  ~SystemNft() override;
   using Nft::Commit;
   Result<> Commit(const std::vector<nft::Transaction>& transactions) override;
   Result<nft::TableInfo> List(const nft::Table& table) override;
@@ -160,6 +163,12 @@ class SystemNft : public Nft {
                                                  const std::string& set) override;
   Result<uint64_t> TableHandle(const nft::Table& table) override;
   Result<size_t> CountRules(const nft::Table& table, const std::string& chain) override;
+
+ private:
+  // The socket of the last commit. Closing one makes the kernel wait, for a grace period of RCU,
+  // until what was deleted before is freed.
+  struct KeptSocket;
+  std::unique_ptr<KeptSocket> kept_;
 };
 
 }  // namespace skiff::net
