@@ -203,7 +203,8 @@ ShimNursery::~ShimNursery() {
 
 Result<> ShimNursery::Prepare() {
   std::lock_guard lock(mutex_);
-  return seed_ ? Result<>() : StartSeed();
+  TRY(AskSeed(kHello, {}));
+  return {};
 }
 
 Result<> ShimNursery::StartSeed() {
@@ -239,9 +240,9 @@ void ShimNursery::EndSeed() {
   process_.reset();
 }
 
-Result<Message> ShimNursery::AskSeed(const std::vector<int>& fds) {
+Result<Message> ShimNursery::AskSeed(uint16_t type, const std::vector<int>& fds) {
   if (!seed_) TRY(StartSeed());
-  TRY(SendMessage(seed_.get(), kMakeShim, 1, Encode(ContainerRef{}), fds));
+  TRY(SendMessage(seed_.get(), type, 1, Encode(ContainerRef{}), fds));
   std::optional<Message> reply = TRY(ReceiveMessage(seed_.get()));
   if (!reply) return Error(Code::kUnavailable, "skiff-shim ended");
   return std::move(*reply);
@@ -262,7 +263,7 @@ Result<SpawnedShim> ShimNursery::Start(const std::string& directory) {
   for (bool again = false;; again = true) {
     // A pair for each attempt: a shim that nobody heard of ends with its own.
     SocketPair control = TRY(MakeSocketPair());
-    Result<Message> reply = AskSeed({control.theirs.get(), listener.get()});
+    Result<Message> reply = AskSeed(kMakeShim, {control.theirs.get(), listener.get()});
     if (!reply.ok()) {
       EndSeed();  // somebody killed it, perhaps
       if (again) return std::move(reply).error().With("start a supervisor");

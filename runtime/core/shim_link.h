@@ -114,7 +114,7 @@ class ShimNursery {
   explicit ShimNursery(const ShimPrograms& programs) : programs_(programs) {}
   ~ShimNursery();
 
-  // Starts the seed unless it is there: so that the first pod need not wait for it.
+  // Starts the seed unless it is there: what keeps it from running is known before the first pod.
   Result<> Prepare();
   // Starts a shim that listens at directory/shim.sock.
   Result<SpawnedShim> Start(const std::string& directory);
@@ -123,7 +123,7 @@ class ShimNursery {
   // With the mutex held.
   Result<> StartSeed();
   void EndSeed();
-  Result<Message> AskSeed(const std::vector<int>& fds);
+  Result<Message> AskSeed(uint16_t type, const std::vector<int>& fds);
 
   const ShimPrograms& programs_;
   std::mutex mutex_;

@@ -52,6 +52,11 @@ Result<bool> GrowShims() {
   for (;;) {
     std::optional<Message> message = TRY(ReceiveMessage(kShimControlFd));
     if (!message) return false;
+    if (message->type == kHello) {
+      TRY(SendMessage(kShimControlFd, kHelloReply, message->request,
+                      Encode(HelloReply{.shim_pid = ::getpid()})));
+      continue;
+    }
     if (message->type != kMakeShim || message->fds.size() != 2) {
       return Error(Code::kInvalidArgument, "seed: unknown request");
     }

@@ -117,7 +117,8 @@ void RuntimeTest::SetUp() {
   if (HasFatalFailure()) return;
   leaks_ = std::make_unique<test::LeakCheck>(test::LeakScope{
       .cgroups = {CgroupOfRun()},
-      .directories = {config_.state_dir, config_.netns_dir, work_->path() + "/layers"}});
+      .directories = {config_.state_dir, config_.netns_dir, work_->path() + "/layers"},
+      .ignored_processes = {"skiff-seed"}});
 }
 
 void RuntimeTest::TearDown() {
