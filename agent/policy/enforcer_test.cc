@@ -14,8 +14,8 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-const IpAddress kWeb = IpAddress::V4(10, 0, 0, 1);
-const IpAddress kClient = IpAddress::V4(10, 0, 1, 1);
+const IpAddress kPodAddress = IpAddress::V4(10, 0, 0, 1);
+const IpAddress kPeerAddress = IpAddress::V4(10, 0, 1, 1);
 
 TrafficRules::PodPtr MakePod(const std::string& name) {
   auto pod = std::make_shared<k8s::core::v1::Pod>();
@@ -49,7 +49,7 @@ class EnforcerTest : public ::testing::Test {
   }
   // Whether a stranger reaches the address.
   bool Reaches(const IpAddress& to) {
-    return PacketWalk(nft, {.source = kClient, .destination = to, .port = 80})
+    return PacketWalk(nft, {.source = kPeerAddress, .destination = to, .port = 80})
         .Passes(net::nft::Hook::kForward);
   }
   std::function<void(Result<>)> Note(const std::string& what) {
@@ -70,10 +70,10 @@ TEST_F(EnforcerTest, APodIsAdmittedOnceItsRulesAreInForce) {
   enforcer->SetPods({web});
   enforcer->Observe(web, {});
   Tell(true, {{"ns/deny", DenyAll("web")}});
-  EXPECT_TRUE(Reaches(kWeb)) << "no pod has the address";
+  EXPECT_TRUE(Reaches(kPodAddress)) << "no pod has the address";
   enforcer->Admit(web, {"10.0.0.1"}, [&](Result<> result) {
     EXPECT_TRUE(result.ok());
-    EXPECT_FALSE(Reaches(kWeb));
+    EXPECT_FALSE(Reaches(kPodAddress));
     noted.push_back("admitted");
   });
   EXPECT_THAT(noted, IsEmpty());
@@ -87,7 +87,7 @@ TEST_F(EnforcerTest, APodIsAdmittedOnceItsRulesAreInForce) {
   EXPECT_EQ(enforcer->GetStatus().isolated_pods, 1u);
   enforcer->Forget("uid-web");
   executor.RunUntilIdle();
-  EXPECT_TRUE(Reaches(kWeb));
+  EXPECT_TRUE(Reaches(kPodAddress));
 }
 
 TEST_F(EnforcerTest, LabelsChange) {
@@ -96,14 +96,14 @@ TEST_F(EnforcerTest, LabelsChange) {
   enforcer->SetPods({web});
   enforcer->Observe(web, {"10.0.0.1"});
   Tell(true, {{"ns/deny", DenyAll("other")}});
-  EXPECT_TRUE(Reaches(kWeb));
+  EXPECT_TRUE(Reaches(kPodAddress));
   auto other = std::make_shared<k8s::core::v1::Pod>(*web);
   (*other->mutable_metadata()->mutable_labels())["app"] = "other";
   enforcer->SetPods({other});
   executor.RunUntilIdle();
-  EXPECT_FALSE(Reaches(kWeb));
+  EXPECT_FALSE(Reaches(kPodAddress));
   Tell(false, {{"ns/deny", std::nullopt}});
-  EXPECT_TRUE(Reaches(kWeb));
+  EXPECT_TRUE(Reaches(kPodAddress));
 }
 
 TEST_F(EnforcerTest, AFullUpdateReplacesEverything) {
@@ -112,9 +112,9 @@ TEST_F(EnforcerTest, AFullUpdateReplacesEverything) {
   enforcer->SetPods({web});
   enforcer->Observe(web, {"10.0.0.1"});
   Tell(true, {{"ns/deny", DenyAll("web")}});
-  EXPECT_FALSE(Reaches(kWeb));
+  EXPECT_FALSE(Reaches(kPodAddress));
   Tell(true, {});
-  EXPECT_TRUE(Reaches(kWeb));
+  EXPECT_TRUE(Reaches(kPodAddress));
 }
 
 TEST_F(EnforcerTest, ARestartLeavesEverythingAsItIsUntilAllPodsAreKnown) {
@@ -126,7 +126,7 @@ TEST_F(EnforcerTest, ARestartLeavesEverythingAsItIsUntilAllPodsAreKnown) {
   enforcer->Observe(db, {"10.0.0.2"});
   Tell(true, {{"ns/deny", DenyAll("web")}});
   enforcer.reset();
-  EXPECT_FALSE(Reaches(kWeb)) << "rules outlive the agent";
+  EXPECT_FALSE(Reaches(kPodAddress)) << "rules outlive the agent";
 
   nft.TakeCommits();
   Start();
@@ -138,7 +138,7 @@ TEST_F(EnforcerTest, ARestartLeavesEverythingAsItIsUntilAllPodsAreKnown) {
   enforcer->Observe(web, {"10.0.0.1"});
   executor.RunUntilIdle();
   EXPECT_FALSE(nft.TakeCommits().empty());
-  EXPECT_FALSE(Reaches(kWeb));
+  EXPECT_FALSE(Reaches(kPodAddress));
 }
 
 TEST_F(EnforcerTest, APodThatCannotBeLookedAtStaysIsolated) {
@@ -158,11 +158,11 @@ TEST_F(EnforcerTest, APodThatCannotBeLookedAtStaysIsolated) {
   EXPECT_THAT(noted, IsEmpty());
   executor.Advance(seconds(3));
   EXPECT_THAT(noted, ElementsAre("db")) << "others do not wait for ever";
-  EXPECT_FALSE(Reaches(kWeb));
+  EXPECT_FALSE(Reaches(kPodAddress));
   // It is gone after all.
   enforcer->SetPods({db});
   executor.RunUntilIdle();
-  EXPECT_TRUE(Reaches(kWeb));
+  EXPECT_TRUE(Reaches(kPodAddress));
 }
 
 TEST_F(EnforcerTest, TroubleIsToldAndTriedAgain) {
@@ -177,7 +177,7 @@ TEST_F(EnforcerTest, TroubleIsToldAndTriedAgain) {
   EXPECT_THAT(noted[0], ::testing::HasSubstr("no nftables"));
   EXPECT_TRUE(enforcer->GetStatus().last_error.has_value());
   executor.Advance(seconds(1));
-  EXPECT_FALSE(Reaches(kWeb));
+  EXPECT_FALSE(Reaches(kPodAddress));
   EXPECT_FALSE(enforcer->GetStatus().last_error.has_value());
 }
 
@@ -188,9 +188,9 @@ TEST_F(EnforcerTest, WhatOthersRemoveIsWrittenAgain) {
   enforcer->Observe(web, {"10.0.0.1"});
   Tell(true, {{"ns/deny", DenyAll("web")}});
   nft.FlushRuleset();
-  EXPECT_TRUE(Reaches(kWeb));
+  EXPECT_TRUE(Reaches(kPodAddress));
   executor.Advance(seconds(5));
-  EXPECT_FALSE(Reaches(kWeb));
+  EXPECT_FALSE(Reaches(kPodAddress));
   EXPECT_EQ(enforcer->GetStatus().repairs, 1u);
 }
 

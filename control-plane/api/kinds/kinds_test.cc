@@ -15,7 +15,6 @@ namespace {
 namespace core = k8s::core::v1;
 
 const KindInfo& Pods() { return Kind("", "pods"); }
-const KindInfo& Services() { return Kind("", "services"); }
 
 TEST(KindsTest, RowsFitTheirColumns) {
   Kinds kinds = BuiltinKinds();

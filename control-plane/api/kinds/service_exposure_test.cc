@@ -8,8 +8,6 @@ namespace {
 
 using k8s::core::v1::Service;
 
-const KindInfo& Services() { return Kind("", "services"); }
-
 struct Case {
   const char* yaml;
   Errors errors;

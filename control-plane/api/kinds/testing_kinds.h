@@ -23,6 +23,7 @@ inline const KindInfo& Kind(std::string_view group, std::string_view plural) {
   EXPECT_NE(kind, nullptr) << plural;
   return *kind;
 }
+inline const KindInfo& Services() { return Kind("", "services"); }
 
 // The object of a manifest, defaults set.
 inline MessagePtr Read(const KindInfo& kind, std::string_view yaml) {

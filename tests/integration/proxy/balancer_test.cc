@@ -19,7 +19,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr char kV4[] = "192.0.2.10", kV6[] = "2001:db8::10";
+constexpr char kAddress4[] = "192.0.2.10", kAddress6[] = "2001:db8::10";
 
 // Two nodes and a client on one Ethernet.
 class BalancerKernelTest : public ::testing::Test {
@@ -67,7 +67,7 @@ class BalancerKernelTest : public ::testing::Test {
     service.mutable_spec()->set_type("LoadBalancer");
     (*service.mutable_metadata()->mutable_annotations())["skiff.dev/load-balancer-node"] =
         node_name;
-    for (const char* address : {kV4, kV6}) {
+    for (const char* address : {kAddress4, kAddress6}) {
       service.mutable_status()->mutable_load_balancer()->add_ingress()->set_ip(address);
     }
     for (Node& node : nodes_) {
@@ -104,25 +104,25 @@ class BalancerKernelTest : public ::testing::Test {
 };
 
 TEST_F(BalancerKernelTest, OneNodeAnswersAndAnotherTakesOver) {
-  EXPECT_FALSE(IsRefused(kV4));
+  EXPECT_FALSE(IsRefused(kAddress4));
   Announce("n1");
-  for (const char* address : {kV4, kV6}) {
+  for (const char* address : {kAddress4, kAddress6}) {
     EXPECT_TRUE(Eventually([&] { return IsRefused(address); })) << address;
     EXPECT_TRUE(ClientKnows(address, nodes_[0])) << address;
   }
   Announce("n2");
   // The client is told, before what it knows grows old.
-  for (const char* address : {kV4, kV6}) {
+  for (const char* address : {kAddress4, kAddress6}) {
     EXPECT_TRUE(Eventually([&] { return ClientKnows(address, nodes_[1]); })) << address;
     EXPECT_TRUE(Eventually([&] { return IsRefused(address); })) << address;
   }
   EXPECT_TRUE(Eventually([&] { return Traces(nodes_[0]).find("skiff-lb") == std::string::npos; }));
-  for (const char* trace : {kV4, kV6, "SKIFF-LB"}) {
+  for (const char* trace : {kAddress4, kAddress6, "SKIFF-LB"}) {
     EXPECT_TRUE(Eventually([&] { return Traces(nodes_[0]).find(trace) == std::string::npos; }))
         << Traces(nodes_[0]);
   }
   Announce("");
-  for (const char* trace : {kV4, kV6, "SKIFF-LB", "skiff-lb"}) {
+  for (const char* trace : {kAddress4, kAddress6, "SKIFF-LB", "skiff-lb"}) {
     EXPECT_TRUE(Eventually([&] { return Traces(nodes_[1]).find(trace) == std::string::npos; }))
         << Traces(nodes_[1]);
   }
@@ -132,21 +132,22 @@ TEST_F(BalancerKernelTest, ProgramsOfTheNodeAreNotReachedThere) {
   test::EchoServer server(nodes_[0].machine->netns(), test::Transport::kTcp,
                           net::IpAddress::Parse("::").value(), 9999, "node");
   Announce("n1");
-  EXPECT_TRUE(Eventually([&] { return IsRefused(kV4) && IsRefused(kV6); }));
+  EXPECT_TRUE(Eventually([&] { return IsRefused(kAddress4) && IsRefused(kAddress6); }));
   EXPECT_EQ(AskFrom(*client_, test::Transport::kTcp, "192.0.2.2", 9999).server, "node");
 }
 
 TEST_F(BalancerKernelTest, ARestartTakesAwayWhatIsNotAskedForAnyMore) {
   Announce("n1");
-  ASSERT_TRUE(Eventually([&] { return IsRefused(kV4); }));
+  ASSERT_TRUE(Eventually([&] { return IsRefused(kAddress4); }));
   Node& node = nodes_[0];
   node.machine->Run([&] {
     node.balancers = std::make_unique<BalancerAddresses>("n1", *node.blocking, node.iptables.get());
   });
-  EXPECT_THAT(Traces(node), HasSubstr(kV4)) << "nothing happens before the listing is complete";
+  EXPECT_THAT(Traces(node), HasSubstr(kAddress4))
+      << "nothing happens before the listing is complete";
   node.balancers->BeginReplace();
   node.balancers->SyncDone();
-  EXPECT_TRUE(Eventually([&] { return Traces(node).find(kV4) == std::string::npos; }));
+  EXPECT_TRUE(Eventually([&] { return Traces(node).find(kAddress4) == std::string::npos; }));
   EXPECT_THAT(Traces(node), Not(HasSubstr("skiff-lb")));
 }
 

@@ -12,7 +12,6 @@ namespace skiff::agent::proxy {
 namespace {
 
 using test::TestNode;
-using test::Transport;
 
 constexpr char kServiceName[] = "web";
 constexpr char kPortName[] = "p";
@@ -25,8 +24,10 @@ const std::vector<net::IpPrefix>& ClusterCidrs() {
   return cidrs;
 }
 
-const char* ProtocolName(Transport transport) {
-  return transport == Transport::kTcp ? "TCP" : transport == Transport::kUdp ? "UDP" : "SCTP";
+const char* ProtocolName(test::Transport transport) {
+  return transport == test::Transport::kTcp   ? "TCP"
+         : transport == test::Transport::kUdp ? "UDP"
+                                              : "SCTP";
 }
 
 // The addresses of a Service. What comes in through the other node has others, which the host
@@ -147,13 +148,13 @@ void ServiceLab::AddPod(Node& node, const std::string& name, bool serves) {
   });
   if (serves) {
     const net::IpAddress any = net::IpAddress::Parse("::").value();
-    auto serve = [&](Transport transport, uint16_t port) {
+    auto serve = [&](test::Transport transport, uint16_t port) {
       pod->servers.push_back(
           std::make_unique<test::EchoServer>(pod->netns->netns(), transport, any, port, name));
     };
-    serve(Transport::kTcp, kStreamPort);
-    serve(Transport::kUdp, kDatagramPort);
-    if (test::Missing(test::Need::kSctp).empty()) serve(Transport::kSctp, kStreamPort);
+    serve(test::Transport::kTcp, kStreamPort);
+    serve(test::Transport::kUdp, kDatagramPort);
+    if (test::Missing(test::Need::kSctp).empty()) serve(test::Transport::kSctp, kStreamPort);
   }
   pods_.push_back(std::move(pod));
 }
@@ -218,8 +219,9 @@ std::vector<k8s::discovery::v1::EndpointSlice> ServiceLab::MakeSlices(const Serv
                      .serving = state.empty() || state == "leaving",
                      .terminating = state == "leaving" || state == "gone"});
   }
-  auto slice = testing::MakeSlice(kServiceName, specs, ProtocolName(c.transport), kPortName,
-                                  c.transport == Transport::kUdp ? kDatagramPort : kStreamPort);
+  auto slice =
+      testing::MakeSlice(kServiceName, specs, ProtocolName(c.transport), kPortName,
+                         c.transport == test::Transport::kUdp ? kDatagramPort : kStreamPort);
   if (c.family == net::IpFamily::kV6) slice.set_address_type("IPv6");
   const std::vector<EndpointCase> endpoints = c.Endpoints();
   for (size_t i = 0; i < endpoints.size(); ++i) {
