@@ -134,8 +134,8 @@ std::string PlanNodeRules(const NodeRulesSpec& spec, const std::vector<Lease>& l
   }
   // What the service proxy's nftables mode lets in for pods of other nodes; it cannot accept in the
   // place of these tables.
-  out += "-A SKIFF-FORWARD -m mark --mark " + std::string(kServiceMark) + " -j ACCEPT\n";
-  out += "-A SKIFF-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+  out += "-A " + forward + " -m mark --mark " + std::string(kServiceMark) + " -j ACCEPT\n";
+  out += "-A " + forward + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
   return out + AppendJumps(missing_filter_jumps) + "COMMIT\n";
 }
 

@@ -54,6 +54,19 @@ TEST(CniRules, MasqueradesWhatLeavesTheCluster) {
                                    "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")));
 }
 
+// skiff-cni's networks are beside the built-in one, each with chains of its own.
+TEST(CniRules, ChainsAreNamedAfterTheNetwork) {
+  net::FakeIptables iptables;
+  NodeRulesSpec spec = Spec();
+  spec.chains = "SKCABCDE";
+  const std::vector<Lease> leases{
+      PodWithPorts("a", "10.244.1.5", {{Protocol::kTcp, 80, 8080, {}}})};
+  const std::string plan =
+      PlanNodeRules(spec, leases, NatJumps(spec.chains), FilterJumps(spec.chains));
+  EXPECT_EQ(plan.find("SKIFF-"), std::string::npos) << plan;
+  EXPECT_TRUE(iptables.Restore(kV4, plan).ok());
+}
+
 TEST(CniRules, AppliedAgainChangesNothing) {
   net::FakeIptables iptables;
   std::vector<Lease> leases{PodWithPorts("a", "10.244.1.5", {{Protocol::kTcp, 80, 8080, {}}})};
