@@ -26,10 +26,8 @@ using testing::MakeSlice;
 using ::testing::Not;
 using ::testing::SizeIs;
 
-constexpr net::IpFamily kV4 = net::IpFamily::kV4;
-
 net::IpAddress Ip(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-const net::nft::Table kTable = NftTableOf(kV4);
+const net::nft::Table kTable = NftTableOf(net::IpFamily::kV4);
 
 class NftPlanTest : public ::testing::Test {
  protected:
@@ -48,7 +46,7 @@ class NftPlanTest : public ::testing::Test {
     CHECK(elements.size() == 1);
     return elements.begin()->second;
   }
-  PlanContext context_{.family = kV4,
+  PlanContext context_{.family = net::IpFamily::kV4,
                        .cluster_cidr = net::IpPrefix::Parse("10.244.0.0/16").value(),
                        .mark = "0x4000"};
 };
@@ -112,7 +110,7 @@ TEST_F(NftPlanTest, ChainsLeadToThoseBeforeThem) {
             .cluster_endpoints = 3,
             .local_endpoints = 1,
             .affinity_seconds = 60};
-  for (net::IpFamily family : {kV4, net::IpFamily::kV6}) {
+  for (net::IpFamily family : {net::IpFamily::kV4, net::IpFamily::kV6}) {
     context_.family = family;
     context_.cluster_cidr.reset();
     std::set<std::string> known{"source-ranges"};
@@ -143,7 +141,7 @@ class NftProxyTest : public ::testing::Test {
   }
   void Settle() { executor_.Advance(std::chrono::seconds(2)); }
   std::vector<Element> Elements(ProxySet set) {
-    return nft_.ListElements(kTable, DeclareSet(set, kV4).name).value();
+    return nft_.ListElements(kTable, DeclareSet(set, net::IpFamily::kV4).name).value();
   }
   // All that is in force.
   std::vector<std::vector<Element>> Everything() {
@@ -332,7 +330,7 @@ TEST_F(NftProxyTest, ClientsAreRememberedOverARestart) {
                  .data = Key().Add(Ip("10.180.0.1")).Port(80),
                  .timeout = std::chrono::hours(3)};
   ASSERT_TRUE(nft_.Commit(net::nft::Transaction(kTable).AddElement(
-                              DeclareSet(ProxySet::kAffinity, kV4), client))
+                              DeclareSet(ProxySet::kAffinity, net::IpFamily::kV4), client))
                   .ok());
   auto before = Everything();
   Start();
@@ -395,11 +393,12 @@ TEST_F(NftProxyTest, AModeRemovesWhatTheOtherLeft) {
   };
   Start(Mode::kIptables);
   tell();
-  EXPECT_THAT(iptables_.Chains(kV4, "nat"), Not(IsEmpty()));
+  EXPECT_THAT(iptables_.Chains(net::IpFamily::kV4, "nat"), Not(IsEmpty()));
   Start(Mode::kNftables);
-  EXPECT_THAT(iptables_.Chains(kV4, "nat"), Not(IsEmpty())) << "until the new rules are complete";
+  EXPECT_THAT(iptables_.Chains(net::IpFamily::kV4, "nat"), Not(IsEmpty()))
+      << "until the new rules are complete";
   tell();
-  EXPECT_THAT(iptables_.Chains(kV4, "nat"), IsEmpty());
+  EXPECT_THAT(iptables_.Chains(net::IpFamily::kV4, "nat"), IsEmpty());
   Start(Mode::kIptables);
   nft_.FailNext(Error::Sys(EPERM, "nftables"));
   tell();
