@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/log.h"
 #include "base/net/conntrack.h"
 #include "base/net/families.h"
 #include "base/net/iptables.h"
@@ -14,6 +15,7 @@
 #include "cni/link_removal.h"
 #include "cni/rules.h"
 #include "cni/sandbox_turns.h"
+#include "cni/shaper.h"
 
 namespace skiff::cni {
 namespace {
@@ -134,7 +136,8 @@ Result<Lease> BridgeNetwork::Impl::MakeLease(const AttachRequest& request,
               .netns_path = request.netns_path,
               .pod_namespace = request.pod_namespace,
               .pod_name = request.pod_name,
-              .pod_uid = request.pod_uid};
+              .pod_uid = request.pod_uid,
+              .bandwidth = request.bandwidth};
   for (PortMapping port : request.ports) {
     if (port.host_port == 0) continue;
     if (port.container_port == 0) {
@@ -176,6 +179,13 @@ Result<> BridgeNetwork::Impl::Connect(const Lease& lease, const net::Netns& netn
     connected = ConnectPod(node, netns, bridge, lease, config_.deadline);
   }
   TRY(std::move(connected));
+  Result<> shaped = ShapePod(node, lease.attachment, lease.bandwidth, config_.bridge);
+  if (!shaped.ok()) {
+    if (shaped.error().code() != Code::kUnimplemented) return shaped;
+    log::Warning(
+        "a pod's bandwidth is not limited",
+        {{"namespace", lease.pod_namespace}, {"pod", lease.pod_name}, {"error", shaped.error()}});
+  }
   if (!lease.ports.empty()) {
     TRY(WriteHostPorts(settings, lease, nullptr));
     TRY(FlushStaleFlows(lease, /*attached=*/true));
@@ -240,6 +250,10 @@ void BridgeNetwork::Impl::RemoveLink(const std::string& sandbox_id) {
 // Idempotent. The address is free when it returns; the interface goes soon.
 Result<> BridgeNetwork::Impl::Disconnect(const Lease& lease) {
   TRY(CutOff(lease.attachment.host_interface));
+  if (!lease.bandwidth.empty()) {
+    net::Rtnl node = TRY(net::Rtnl::Open(config_.deadline));
+    TRY(RemoveShaping(node, lease.attachment.host_interface, lease.bandwidth));
+  }
   if (!lease.ports.empty()) {
     TRY(WriteHostPorts(Settings(), lease, &lease));
     TRY(FlushStaleFlows(lease, /*attached=*/false));
@@ -355,16 +369,20 @@ Result<> BridgeNetwork::Impl::SetPodCidrs(const std::vector<net::IpPrefix>& pod_
   return {};
 }
 
-// Veth ends on the bridge that no lease names: of a state directory that was lost.
+// What no lease names: veth ends on the bridge and the links that slow pods down, of a state
+// directory that was lost.
 Result<> BridgeNetwork::Impl::RemoveStrayLinks() {
   net::Rtnl rtnl = TRY(net::Rtnl::Open(config_.deadline));
   auto bridge = rtnl.LinkIndex(config_.bridge);
   if (!bridge.ok()) return {};
   std::vector<Lease> leases = leases_->All();
   for (const net::Link& link : TRY(rtnl.ListLinks())) {
-    if (link.master != *bridge || link.kind != "veth" || !link.name.starts_with("veth")) continue;
+    bool end = link.master == *bridge && link.kind == "veth" && link.name.starts_with("veth");
+    bool shaper = link.kind == "ifb" && link.alias == config_.bridge;
+    if (!end && !shaper) continue;
     bool known = std::any_of(leases.begin(), leases.end(), [&](const Lease& lease) {
-      return lease.attachment.host_interface == link.name;
+      const std::string& host_interface = lease.attachment.host_interface;
+      return link.name == host_interface || (shaper && link.name == IfbOf(host_interface));
     });
     if (!known) TRY(rtnl.DeleteLinkIfPresent(link.name));
   }

@@ -55,6 +55,11 @@ Result<Lease> FromJson(const json& object) {
     if (port.contains("hostIp")) mapping.host_ip = TRY(AddressField(port, "hostIp"));
     lease.ports.push_back(mapping);
   }
+  if (object.contains("bandwidth")) {
+    const json& bandwidth = object.at("bandwidth");
+    lease.bandwidth.ingress_bits = bandwidth.at("ingress").get<uint64_t>();
+    lease.bandwidth.egress_bits = bandwidth.at("egress").get<uint64_t>();
+  }
   return lease;
 }
 
@@ -105,6 +110,10 @@ std::string RenderLease(const Lease& lease) {
               {"mtu", lease.attachment.mtu},
               {"addresses", std::move(addresses)},
               {"ports", std::move(ports)}};
+  if (!lease.bandwidth.empty()) {
+    object["bandwidth"] = {{"ingress", lease.bandwidth.ingress_bits},
+                           {"egress", lease.bandwidth.egress_bits}};
+  }
   // Names come from requests and may hold anything; what is not UTF-8 is replaced.
   return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }

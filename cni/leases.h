@@ -27,6 +27,7 @@ struct Lease {
   std::string pod_name;
   std::string pod_uid;
   std::vector<PortMapping> ports;
+  Bandwidth bandwidth;
   Attachment attachment;
 };
 

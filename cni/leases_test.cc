@@ -97,6 +97,7 @@ TEST_F(LeasesTest, SurvivesARestartButNotAReboot) {
   auto table = Open();
   Lease draft = Draft("a");
   draft.ports = {{Protocol::kUdp, 53, 5353, Address("10.0.0.1")}, {Protocol::kTcp, 80, 8080, {}}};
+  draft.bandwidth = {.ingress_bits = 10'000'000, .egress_bits = 1'000};
   Lease lease = table->Acquire(draft, {}, cidrs_).value();
 
   auto again = Open();
@@ -104,6 +105,7 @@ TEST_F(LeasesTest, SurvivesARestartButNotAReboot) {
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(RenderLease(*found), RenderLease(lease));
   EXPECT_EQ(found->ports, draft.ports);
+  EXPECT_EQ(found->bandwidth, draft.bandwidth);
   EXPECT_EQ(Acquire(*again, "b"), "10.244.7.3") << "goes on behind the highest in use";
 
   auto rebooted = Open("boot-2");

@@ -43,6 +43,14 @@ struct PodDns {
   std::vector<std::string> options;
 };
 
+// How fast a pod may receive and send, in bits per second; 0: as fast as it can.
+struct Bandwidth {
+  uint64_t ingress_bits = 0;
+  uint64_t egress_bits = 0;
+  bool empty() const { return ingress_bits == 0 && egress_bits == 0; }
+  bool operator==(const Bandwidth&) const = default;
+};
+
 struct AttachRequest {
   std::string sandbox_id;  // IsValidSandboxId (cni/leases.h)
   // Names the pod's network namespace: a bind mount or /proc/PID/ns/net.
@@ -58,6 +66,8 @@ struct AttachRequest {
   std::string mac;
   PodDns dns;
   std::string cgroup_path;  // the pod's, from the root of the hierarchies
+  // Where the kernel cannot limit it, the pod runs without limits and a warning is logged.
+  Bandwidth bandwidth;
 };
 
 // One family of an attached pod.

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "cri/security.h"
+#include "proto/codec/quantity.h"
 
 namespace skiff::cri {
 namespace {
@@ -118,6 +119,26 @@ Result<cni::PortMapping> PlanPort(const api::PortMapping& port) {
     planned.host_ip = TRY(net::IpAddress::Parse(port.host_ip()).With("port mapping"));
   }
   return planned;
+}
+
+// A pod's bandwidth in bits per second, as annotations say it; the bounds are upstream's.
+Result<uint64_t> PlanRate(const api::PodSandboxConfig& config, const char* annotation) {
+  constexpr int64_t kLeast = 1'000, kMost = 1'000'000'000'000'000;  // 1k, 1P
+  auto found = config.annotations().find(annotation);
+  if (found == config.annotations().end()) return uint64_t{0};
+  const std::string name = std::string("annotation ") + annotation + ": ";
+  auto rate = codec::Quantity::Parse(found->second);
+  if (!rate.ok()) {
+    return Invalid(name + "\"" + found->second +
+                   "\" is no quantity of bits per second: " + rate.error().message());
+  }
+  if (*rate < codec::Quantity::FromValue(kLeast)) {
+    return Invalid(name + found->second + " is unreasonably small (< 1k bits per second)");
+  }
+  if (*rate > codec::Quantity::FromValue(kMost)) {
+    return Invalid(name + found->second + " is unreasonably large (> 1P bits per second)");
+  }
+  return static_cast<uint64_t>(rate->Value());
 }
 
 // Those that belong to a namespace of the pod's own (namespaces(7)): all others are the node's.
@@ -361,6 +382,9 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
   for (const api::PortMapping& port : config.port_mappings()) {
     plan.network.ports.push_back(TRY(PlanPort(port)));
   }
+  plan.network.bandwidth = {
+      .ingress_bits = TRY(PlanRate(config, "kubernetes.io/ingress-bandwidth")),
+      .egress_bits = TRY(PlanRate(config, "kubernetes.io/egress-bandwidth"))};
   return plan;
 }
 

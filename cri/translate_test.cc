@@ -98,6 +98,33 @@ TEST(SandboxPlan, TakesNamespacesPortsAndSysctls) {
   EXPECT_EQ(plan->network.pod_uid, "u1");
 }
 
+TEST(SandboxPlan, BandwidthIsAnnotated) {
+  api::PodSandboxConfig config = SandboxConfig();
+  EXPECT_TRUE(PlanSandbox(config, "", "s1")->network.bandwidth.empty());
+  auto& annotations = *config.mutable_annotations();
+  annotations["kubernetes.io/ingress-bandwidth"] = "10M";
+  annotations["kubernetes.io/egress-bandwidth"] = "1P";
+  const auto plan = PlanSandbox(config, "", "s1");
+  ASSERT_TRUE(plan.ok()) << plan.error().message();
+  EXPECT_EQ(plan->network.bandwidth.ingress_bits, 10'000'000u);
+  EXPECT_EQ(plan->network.bandwidth.egress_bits, 1'000'000'000'000'000u);
+  const std::pair<const char*, const char*> wrong[] = {
+      {"999", "annotation kubernetes.io/ingress-bandwidth: 999 is unreasonably small"},
+      {"0", "unreasonably small"},
+      {"-10M", "unreasonably small"},
+      {"2P", "unreasonably large"},
+      {"fast", "\"fast\" is no quantity of bits per second"},
+      {"", "is no quantity"}};
+  for (const auto& [text, complaint] : wrong) {
+    annotations["kubernetes.io/ingress-bandwidth"] = text;
+    const auto refused = PlanSandbox(config, "", "s1");
+    ASSERT_FALSE(refused.ok()) << text;
+    EXPECT_EQ(refused.error().code(), Code::kInvalidArgument);
+    EXPECT_NE(refused.error().message().find(complaint), std::string::npos)
+        << refused.error().message();
+  }
+}
+
 TEST(SandboxPlan, Handlers) {
   EXPECT_EQ(PlanSandbox(SandboxConfig(), "", "s1")->spec.handler, "");
   EXPECT_EQ(PlanSandbox(SandboxConfig(), "skiff", "s1")->spec.handler, "");

@@ -62,6 +62,7 @@ std::optional<Link> ParseLink(nlmsghdr* header) {
   Link link{.index = info->ifi_index,
             .name = nla_get_string(attributes[IFLA_IFNAME]),
             .up = (info->ifi_flags & IFF_UP) != 0};
+  if (nlattr* alias = attributes[IFLA_IFALIAS]) link.alias = nla_get_string(alias);
   if (nlattr* mtu = attributes[IFLA_MTU]) link.mtu = nla_get_u32(mtu);
   if (nlattr* master = attributes[IFLA_MASTER]) link.master = static_cast<int>(nla_get_u32(master));
   if (const void* mac = AttributeData(attributes[IFLA_ADDRESS], 6)) {

@@ -35,8 +35,9 @@ struct LinkCounters {
 struct Link {
   int index = 0;
   std::string name;
-  std::string kind;  // "bridge", "veth", "vxlan"; empty for devices that are none of these
-  std::string mac;   // "0a:58:0a:f4:00:01", empty where there is none
+  std::string kind;   // "bridge", "veth", "vxlan"; empty for devices that are none of these
+  std::string mac;    // "0a:58:0a:f4:00:01", empty where there is none
+  std::string alias;  // what an administrator wrote there
   uint32_t mtu = 0;
   int master = 0;  // index of the bridge it is a port of, or 0
   bool up = false;

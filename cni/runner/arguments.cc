@@ -17,6 +17,15 @@ const ResultInterface* NodeInterface(const AddResult& result) {
   return last;
 }
 
+// In bits. What may go at once is bounded as the reference plugin bounds it, to 32 bits.
+void AddRate(const char* direction, uint64_t bits_per_second, Json* bandwidth) {
+  if (bits_per_second == 0) return;
+  constexpr uint64_t kSmallestBurst = 256'000, kLargestBurst = 0xffffffff;
+  (*bandwidth)[std::string(direction) + "Rate"] = bits_per_second;
+  (*bandwidth)[std::string(direction) + "Burst"] =
+      std::clamp(bits_per_second / 10, kSmallestBurst, kLargestBurst);
+}
+
 }  // namespace
 
 Result<std::string> PluginArguments(const AttachRequest& request) {
@@ -57,6 +66,10 @@ Json CapabilityArguments(const AttachRequest& request,
   for (const net::IpPrefix& cidr : pod_cidrs) {
     ranges.push_back(Json::array({Json{{"subnet", cidr.ToString()}}}));
   }
+  Json bandwidth = Json::object();
+  AddRate("ingress", request.bandwidth.ingress_bits, &bandwidth);
+  AddRate("egress", request.bandwidth.egress_bits, &bandwidth);
+  if (!bandwidth.empty()) arguments["bandwidth"] = std::move(bandwidth);
   const PodDns& dns = request.dns;
   if (!ports.empty()) arguments["portMappings"] = std::move(ports);
   if (!ips.empty()) arguments["ips"] = std::move(ips);

@@ -17,7 +17,7 @@ namespace skiff::cni {
 Result<std::string> PluginArguments(const AttachRequest& request);
 
 // Every capability argument that there is something to say of (CONVENTIONS.md): portMappings,
-// ips, ipRanges, dns, mac, cgroupPath.
+// bandwidth, ips, ipRanges, dns, mac, cgroupPath.
 Json CapabilityArguments(const AttachRequest& request, const std::vector<net::IpPrefix>& pod_cidrs);
 
 // The pod's addresses, one a family, are those of the interface in its namespace; an address of no

@@ -50,7 +50,9 @@ class PluginNetworkTest : public ::testing::Test {
   std::string Chain(const std::string& version = "1.1.0") const {
     return R"({"cniVersion": ")" + version + R"(", "name": "net", "plugins": [)" +
            Plugin("peer", R"(, "capabilities": {"ips": true, "ipRanges": true, "dns": true})") +
-           ", " + Plugin("second", R"(, "capabilities": {"portMappings": true})") + "]}";
+           ", " +
+           Plugin("second", R"(, "capabilities": {"portMappings": true, "bandwidth": true})") +
+           "]}";
   }
   // What a plugin is to do wrong, in this order.
   void Plan(const std::string& type, const std::string& lines) {
@@ -147,6 +149,7 @@ TEST_F(PluginNetworkTest, TellsPluginsWhatTheyAskFor) {
   ASSERT_TRUE(network_->SetPodCidrs({net::IpPrefix::Parse("10.244.1.0/24").value()}, {}).ok());
   AttachRequest request = RequestFor("a");
   request.requested_addresses = {net::IpAddress::V4(10, 244, 1, 9)};
+  request.bandwidth = {.ingress_bits = 10'000'000, .egress_bits = 1'000};
   ASSERT_TRUE(network_->Attach(request).ok());
   Json first = Json::parse(ReadFile(Path("/state/peer-a")).value());
   EXPECT_EQ(first["runtimeConfig"],
@@ -158,7 +161,9 @@ TEST_F(PluginNetworkTest, TellsPluginsWhatTheyAskFor) {
   Json second = Json::parse(ReadFile(Path("/state/second-a")).value());
   EXPECT_EQ(second["runtimeConfig"],
             Json::parse(R"({"portMappings": [{"hostPort": 5353, "containerPort": 53,
-                            "protocol": "udp", "hostIP": "10.0.0.1"}]})"));
+                            "protocol": "udp", "hostIP": "10.0.0.1"}],
+                            "bandwidth": {"ingressRate": 10000000, "ingressBurst": 1000000,
+                                          "egressRate": 1000, "egressBurst": 256000}})"));
   EXPECT_EQ(second["prevResult"]["ips"][0]["gateway"], "10.77.0.1");
   EXPECT_EQ(PluginArguments(request).value(),
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;"

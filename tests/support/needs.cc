@@ -16,6 +16,8 @@
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
 #include "base/net/nft.h"
+#include "base/net/rtnl.h"
+#include "base/net/traffic_control.h"
 #include "base/os/files.h"
 #include "base/os/unique_fd.h"
 #include "base/result.h"
@@ -32,6 +34,7 @@ std::string NameOf(Need need) {
     case Need::kIpv6: return "IPv6";
     case Need::kConntrack: return "conntrack";
     case Need::kSctp: return "SCTP";
+    case Need::kShaping: return "traffic shaping";
     case Need::kOverlayfs: return "overlayfs";
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
@@ -84,6 +87,18 @@ std::string ProbeSctp() {
   return fd.valid() ? "" : ErrnoText(errno);
 }
 
+std::string ProbeShaping() {
+  auto probe = []() -> Result<> {
+    net::Rtnl rtnl = TRY(net::Rtnl::Open());
+    TRY(rtnl.Apply(net::rtnl::CreateIfb("ifb-probe", 1500)));
+    int index = TRY(rtnl.LinkIndex("ifb-probe"));
+    TRY(rtnl.Apply(net::rtnl::LimitRate(index, {1'000'000, 100'000, 100'000})));
+    return rtnl.Apply(net::rtnl::AddIngress(index));
+  };
+  auto probed = probe();
+  return probed.ok() ? "" : probed.error().message();
+}
+
 std::string FileSystem(std::string_view name) {
   auto known = ReadFile("/proc/filesystems");
   if (known.ok() && known->find("\t" + std::string(name) + "\n") != std::string::npos) return "";
@@ -126,6 +141,7 @@ std::string Probe(Need need) {
     case Need::kIpv6: return PathExists("/proc/sys/net/ipv6") ? "" : "disabled in the kernel";
     case Need::kConntrack: return InFreshNetns(ProbeConntrack);
     case Need::kSctp: return ProbeSctp();
+    case Need::kShaping: return InFreshNetns(ProbeShaping);
     case Need::kOverlayfs: return FileSystem("overlay");
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();

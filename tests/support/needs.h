@@ -19,6 +19,7 @@ enum class Need {
   kIpv6,         // the kernel has IPv6
   kConntrack,    // connection tracking over netlink
   kSctp,         // the kernel has SCTP
+  kShaping,      // token buckets and ifb links
   kOverlayfs,
   kCgroupV2,    // a cgroup2 file system with controllers in it
   kCgroupV1,    // cgroup v1 hierarchies for memory, cpu and pids
