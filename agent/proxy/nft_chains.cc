@@ -21,6 +21,9 @@ using net::nft::Verdict;
 // before that of pods; both are told apart by the order within nat.
 constexpr int kTranslatePriority = net::nft::kPriorityDstNat - 5;
 constexpr int kMasqueradePriority = net::nft::kPrioritySrcNat - 5;
+// A chain that is new and looks into a map makes the kernel walk the whole map once. So the chains
+// that choose among few endpoints stand from the start, when maps are empty.
+constexpr uint32_t kStandingEndpoints = 32;
 constexpr uint32_t kAffinityEntries = 1 << 18;  // clients, of all services together
 
 constexpr uint32_t kLocalFlag = 1 << 8, kGuardedFlag = 1 << 9;
@@ -336,6 +339,11 @@ net::nft::Set DeclareSet(ProxySet set, net::IpFamily family) {
 
 std::vector<ChainPlan> BaseChains(const PlanContext& context) {
   std::vector<ChainPlan> chains{ServicesChain(context)};
+  for (uint32_t count = 1; count <= kStandingEndpoints; ++count) {
+    for (bool local : {false, true}) {
+      chains.push_back(ChoosingChain(context, local, count, /*affinity_seconds=*/0).Plan());
+    }
+  }
   for (auto [name, hook] : {std::pair("prerouting", net::nft::Hook::kPrerouting),
                             std::pair("output", net::nft::Hook::kOutput)}) {
     chains.push_back({.chain = NatChain(name, hook, kTranslatePriority),
@@ -356,7 +364,8 @@ std::vector<ChainPlan> BaseChains(const PlanContext& context) {
 std::vector<ChainPlan> ChainsOfPath(const PlanContext& context, const Path& path) {
   std::vector<ChainPlan> chains;
   auto endpoints = [&](bool local, uint32_t count) {
-    if (count == 0) return;
+    bool standing = count <= kStandingEndpoints && path.affinity_seconds == 0;
+    if (count == 0 || standing) return;
     chains.push_back(ChoosingChain(context, local, count, path.affinity_seconds).Plan());
   };
   if (path.kind == Path::Kind::kClusterIp && path.local) {

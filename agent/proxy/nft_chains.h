@@ -76,7 +76,7 @@ struct ChainPlan {
   bool operator==(const ChainPlan&) const = default;
 };
 
-// The base chains and what they share. Each comes behind those that its rules lead to.
+// The chains that are always there. Each comes behind those that its rules lead to.
 std::vector<ChainPlan> BaseChains(const PlanContext& context);
 // What a path needs besides, in the same order; chains of several paths are equal.
 std::vector<ChainPlan> ChainsOfPath(const PlanContext& context, const Path& path);
