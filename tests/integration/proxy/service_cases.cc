@@ -259,7 +259,10 @@ std::string ServiceTable(const std::vector<std::string>& modes) {
                                     AnswersText(c), SeenText(c)}) {
       table += " | " + cell;
     }
-    for (size_t i = 0; i < modes.size(); ++i) table += " | yes";
+    for (const std::string& mode : modes) {
+      std::string answers(c.AnswersIn(mode));
+      table += answers == c.answers ? " | yes" : " | no: " + answers;
+    }
     table += " |\n";
   }
   return table;

@@ -100,7 +100,6 @@ void ServiceLab::Cable() {
 
 void ServiceLab::StartNode(Node& node, const std::string& mode, const std::string& cidr4,
                            const std::string& cidr6) {
-  CHECK(mode == "iptables");
   node.rules_before = Rules(*node.machine);
   node.machine->Run([&] {
     node.iptables = net::SystemIptables::Open().value();
@@ -109,10 +108,12 @@ void ServiceLab::StartNode(Node& node, const std::string& mode, const std::strin
                        .value();
     node.network->SetPodCidrs({ParsePrefix(cidr4), ParsePrefix(cidr6)}, ClusterCidrs()).value();
     node.blocking = std::make_unique<ThreadPool>("blocking", 1);
-    Config config{.node_name = node.name,
+    Config config{.mode = mode == "nftables" ? Mode::kNftables : Mode::kIptables,
+                  .node_name = node.name,
                   .cluster_cidrs = ClusterCidrs(),
                   .flush_check = std::chrono::milliseconds(200)};
-    node.proxy = ServiceProxy::Start(config, {*node.blocking, *node.iptables, conntrack_}).value();
+    node.proxy =
+        ServiceProxy::Start(config, {*node.blocking, *node.iptables, conntrack_, &nft_}).value();
     node.proxy->SetZone("zone-" + node.name);
     node.proxy->SyncDone();
   });
@@ -126,6 +127,10 @@ ServiceLab::~ServiceLab() {
       for (const auto& pod : pods_) (void)node->network->Detach(pod->name);  // the other node's too
       EXPECT_TRUE(node->network->RemoveAll().ok());
       EXPECT_TRUE(RemoveAllRules(*node->iptables).ok());
+      EXPECT_TRUE(RemoveAllRules(nft_).ok());
+      for (auto family : {net::nft::Family::kIp4, net::nft::Family::kIp6}) {
+        EXPECT_FALSE(nft_.TableHandle({family, "skiff-proxy"}).ok());
+      }
     });
     EXPECT_EQ(Rules(*node->machine), node->rules_before) << "rules are left behind";
   }

@@ -17,6 +17,7 @@
 #include "base/async/executor.h"
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
+#include "base/net/nft.h"
 #include "base/os/files.h"
 #include "cni/bridge_network.h"
 #include "proto/k8s/core/v1/service.pb.h"
@@ -89,6 +90,7 @@ class ServiceLab {
   static std::string Rules(test::TestNode& machine);
 
   net::SystemConntrack conntrack_;
+  net::SystemNft nft_;
   std::vector<std::unique_ptr<Node>> nodes_;  // here, there
   std::unique_ptr<test::TestNode> outside_;
   std::vector<std::unique_ptr<Pod>> pods_;

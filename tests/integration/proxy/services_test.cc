@@ -32,7 +32,7 @@ constexpr auto kRefusal = std::chrono::seconds(10);
 constexpr auto kUdp = test::Transport::kUdp;
 
 const std::vector<std::string>& Modes() {
-  static const auto& modes = *new std::vector<std::string>{"iptables"};
+  static const auto& modes = *new std::vector<std::string>{"iptables", "nftables"};
   return modes;
 }
 
@@ -61,10 +61,11 @@ std::set<std::string> Words(std::string_view text) {
 class ServicesTest : public ::testing::TestWithParam<std::tuple<std::string, size_t>> {
  protected:
   void SetUp() override {
-    SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6,
-                test::Need::kConntrack);
+    SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6, test::Need::kConntrack,
+                test::Need::kNftables);
     lab_ = &Lab(std::get<0>(GetParam()));
     case_ = ServiceCases()[std::get<1>(GetParam())];
+    case_.answers = case_.AnswersIn(std::get<0>(GetParam()));
     lab_->Apply(case_);
   }
 
@@ -124,8 +125,8 @@ INSTANTIATE_TEST_SUITE_P(Services, ServicesTest,
 class ServiceChangesTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6,
-                test::Need::kConntrack);
+    SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6, test::Need::kConntrack,
+                test::Need::kNftables);
     lab_ = &Lab(GetParam());
   }
   // Asks over UDP from the node, from this port: the same connection each time.
@@ -190,9 +191,13 @@ TEST_P(ServiceChangesTest, RulesSurviveAStrangersFlush) {
   const ServiceCase web{.from = From::kNode, .endpoints = "a", .answers = "a"};
   lab_->Apply(web);
   ASSERT_EQ(lab_->Ask(web).server, "a");
-  for (const char* flush :
+  const std::map<std::string, std::vector<const char*>> flushes = {
+      {"iptables",
        {"iptables -t nat -F; iptables -F", "iptables -t nat -F; iptables -t nat -X; iptables -F",
-        "nft flush ruleset"}) {
+        "nft flush ruleset"}},
+      {"nftables",
+       {"nft flush ruleset", "nft delete table ip skiff-proxy", "nft flush table ip skiff-proxy"}}};
+  for (const char* flush : flushes.at(GetParam())) {
     const uint64_t full_syncs = lab_->proxy_here().GetStatus().full_syncs;
     lab_->here().Shell(flush);
     EXPECT_TRUE(AnswersAgain(web)) << flush;
