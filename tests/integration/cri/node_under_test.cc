@@ -168,7 +168,7 @@ std::string Rules() {
 LeakScope NodeScope(const NodeUnderTest& node) {
   LeakScope scope;
   scope.cgroups = {NodeUnderTest::kCgroup};
-  for (const char* part : {"/cri", "/runtime", "/netns", "/network", "/images"}) {
+  for (const char* part : {"/cri", "/runtime", "/netns", "/network", "/images", "/cni"}) {
     scope.directories.push_back(node.root() + part);
   }
   scope.ignored_processes = {std::string(NodeUnderTest::kProgram).substr(0, 15),  // proc(5): comm

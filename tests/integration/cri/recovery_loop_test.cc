@@ -34,6 +34,7 @@ using ::testing::IsEmpty;
 constexpr const char* kDaemon = NodeUnderTest::kProgram;
 constexpr const char* kShim = "skiff-shim";
 constexpr const char* kInit = "skiff-init";
+constexpr const char* kPlugin = "skiff-cni";
 
 // How far a pod is.
 enum class Progress { kNothing, kSandbox, kContainer, kRunning };
@@ -75,8 +76,9 @@ const Operation kOperations[] = {
 // What is different about the pod.
 enum class Kind {
   kPlain,
-  kMapped,  // it has a user namespace
-  kOci,     // an OCI runtime makes its containers
+  kMapped,   // it has a user namespace
+  kOci,      // an OCI runtime makes its containers
+  kPlugins,  // CNI plugins make its network: skiff-cni, with failpoints of its own
 };
 
 bool IsLong() {
@@ -94,7 +96,7 @@ struct Case {
   Kind kind = Kind::kPlain;
 
   std::string name() const {
-    static constexpr const char* kSuffixes[] = {"", "_Mapped", "_Oci"};
+    static constexpr const char* kSuffixes[] = {"", "_Mapped", "_Oci", "_Plugins"};
     return std::string(operation.name) + kSuffixes[static_cast<int>(kind)];
   }
 };
@@ -104,12 +106,13 @@ bool IsPeculiar(Kind kind, std::string_view call) {
   return kind == Kind::kPlain || (kind == Kind::kMapped && call == "RunPodSandbox") ||
          (kind == Kind::kMapped && call == "CreateContainer") ||
          (kind == Kind::kOci && call == "CreateContainer") ||
-         (kind == Kind::kOci && call == "RemoveContainer");
+         (kind == Kind::kOci && call == "RemoveContainer") ||
+         (kind == Kind::kPlugins && (call == "RunPodSandbox" || call == "RemovePodSandbox"));
 }
 
 std::vector<Case> Cases() {
   std::vector<Case> cases;
-  for (Kind kind : {Kind::kPlain, Kind::kMapped, Kind::kOci}) {
+  for (Kind kind : {Kind::kPlain, Kind::kMapped, Kind::kOci, Kind::kPlugins}) {
     for (const Operation& operation : kOperations) {
       const std::string_view call = operation.name;
       const bool of_image = kind != Kind::kPlain && call.ends_with("Image");
@@ -134,6 +137,9 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
       const std::string handlers = "runtimeHandlers: [{name: oci, path: " + OciRuntime() + "}]\n";
       ASSERT_TRUE(WriteFileAtomic(work_->path() + "/agent.yaml", handlers).ok());
     }
+    if (GetParam().kind == Kind::kPlugins) {
+      ASSERT_NO_FATAL_FAILURE(ConfigurePlugins());
+    }
     ASSERT_NO_FATAL_FAILURE(node_->Start());
     // Once through everything, so that what is made once is there.
     ExpectOk(pod_->Pull());
@@ -141,6 +147,19 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
     CleanUp();
     if (!operation.with_image || !operation.image_after) ExpectOk(pod_->RemoveImage());
     TakeBaseline();
+  }
+
+  void ConfigurePlugins() {
+    const std::string& root = node_->root();
+    const std::string network = R"({"cniVersion": "1.1.0", "name": "loop", "plugins": [{
+        "type": "skiff-cni", "podCidrs": ["10.89.0.0/24"], "dataDir": ")" +
+                                root +
+                                R"(/network/plugin", "capabilities": {"portMappings": true}}]})";
+    const std::string settings = "cni: {binDirs: [\"" SKIFF_TEST_BINARY_DIR "/failing\"]}\n";
+    ASSERT_TRUE(MakeDirectories(root + "/cni-net.d").ok());
+    ASSERT_TRUE(
+        WriteFileAtomic(root + "/cni-net.d/10-loop.conflist", network, Durability::kNone).ok());
+    ASSERT_TRUE(WriteFileAtomic(root + "/agent.yaml", settings, Durability::kNone).ok());
   }
 
   void TakeBaseline() {
@@ -326,7 +345,8 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
                        std::string_view(operation.name) != "StopPodSandbox";
     if (!second.ok() || (to_be_ready && !pod_->SandboxIsReady())) {
       // Only what was lost for good may be so.
-      EXPECT_FALSE(in_daemon) << "first: " << Text(first) << "; then: " << Text(second);
+      EXPECT_FALSE(in_daemon || visit.program == kPlugin)
+          << "first: " << Text(first) << "; then: " << Text(second);
       Replace(operation);
     }
     Verify(operation);
