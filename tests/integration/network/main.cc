@@ -2,7 +2,10 @@
 // in, with failpoints that the environment arms.
 //
 //   skiff-network-under-test overlay PEERS     the way to so many other nodes; 0 takes it away
-//   skiff-network-under-test services COUNT    the rules of so many Services; 0 takes all away
+//   skiff-network-under-test iptables COUNT    the rules of so many Services; 0 takes all away
+//   skiff-network-under-test nftables COUNT    the same in the other mode of the service proxy
+//   skiff-network-under-test show 0            prints what the nftables mode has, which nft(8)
+//   cannot
 //
 // Exits with 1 and says why when it failed. A service proxy that failed tries again until it is
 // done.
@@ -12,10 +15,12 @@
 #include <string>
 #include <string_view>
 
+#include "agent/proxy/nft_chains.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/testing.h"
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
+#include "base/net/nft.h"
 #include "cni/overlay.h"
 
 namespace skiff {
@@ -40,14 +45,20 @@ Result<> ChangeOverlay(int count) {
   return {};
 }
 
-Result<> ChangeServices(int count) {
+Result<> ChangeServices(agent::proxy::Mode mode, int count) {
   auto iptables = TRY(net::SystemIptables::Open());
-  if (count == 0) return agent::proxy::RemoveAllRules(*iptables);
+  net::SystemNft nft;
+  if (count == 0) {
+    TRY(agent::proxy::RemoveAllRules(nft));
+    return agent::proxy::RemoveAllRules(*iptables);
+  }
   net::SystemConntrack conntrack;
   ThreadPool blocking("blocking", 1);
   auto proxy = TRY(agent::proxy::ServiceProxy::Start(
-      {.node_name = "node", .cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value()}},
-      {blocking, *iptables, conntrack}));
+      {.mode = mode,
+       .node_name = "node",
+       .cluster_cidrs = {net::IpPrefix::Parse("10.244.0.0/16").value()}},
+      {blocking, *iptables, conntrack, &nft}));
   proxy->BeginReplace();
   for (int number = 1; number <= count; ++number) {
     using agent::proxy::testing::MakeService, agent::proxy::testing::MakeSlice;
@@ -64,9 +75,31 @@ Result<> ChangeServices(int count) {
   return {};
 }
 
+// Chains, how many elements each set has, and the Services by address; identities are anybody's.
+Result<> Show() {
+  namespace proxy = agent::proxy;
+  net::SystemNft nft;
+  for (net::IpFamily family : {net::IpFamily::kV4, net::IpFamily::kV6}) {
+    const net::nft::Table table = proxy::NftTableOf(family);
+    auto info = nft.List(table);
+    if (!info.ok() && info.error().code() == Code::kNotFound) continue;
+    for (const net::nft::Chain& chain : TRY(std::move(info)).chains) {
+      printf("%s chain %s\n", table.ToString().c_str(), chain.name.c_str());
+    }
+    for (proxy::ProxySet set : proxy::kAllProxySets) {
+      const std::string name = proxy::DeclareSet(set, family).name;
+      const auto elements = TRY(nft.ListElements(table, name));
+      printf("%s set %s: %zu\n", table.ToString().c_str(), name.c_str(), elements.size());
+    }
+  }
+  return {};
+}
+
 Result<> Change(std::string_view what, int count) {
+  if (what == "show") return Show();
   if (what == "overlay") return ChangeOverlay(count);
-  if (what == "services") return ChangeServices(count);
+  if (what == "iptables") return ChangeServices(agent::proxy::Mode::kIptables, count);
+  if (what == "nftables") return ChangeServices(agent::proxy::Mode::kNftables, count);
   return Error(Code::kInvalidArgument, "no such change: " + std::string(what));
 }
 
@@ -75,7 +108,7 @@ Result<> Change(std::string_view what, int count) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    fprintf(stderr, "usage: skiff-network-under-test overlay|services COUNT\n");
+    fprintf(stderr, "usage: skiff-network-under-test overlay|iptables|nftables|show COUNT\n");
     return 2;
   }
   const skiff::Result<> done = skiff::Change(argv[1], std::atoi(argv[2]));

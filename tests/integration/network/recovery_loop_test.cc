@@ -30,8 +30,10 @@ struct Operation {
 const Operation kOperations[] = {
     {"OverlayMade", "overlay", 0, 3},   {"PeersCome", "overlay", 1, 3},
     {"PeersGo", "overlay", 3, 1},       {"OverlayRemoved", "overlay", 2, 0},
-    {"ServicesMade", "services", 0, 3}, {"ServicesCome", "services", 1, 3},
-    {"ServicesGo", "services", 3, 1},   {"ServicesRemoved", "services", 2, 0},
+    {"RulesMade", "iptables", 0, 3},    {"RulesCome", "iptables", 1, 3},
+    {"RulesGo", "iptables", 3, 1},      {"RulesRemoved", "iptables", 2, 0},
+    {"ElementsMade", "nftables", 0, 3}, {"ElementsCome", "nftables", 1, 3},
+    {"ElementsGo", "nftables", 3, 1},   {"ElementsRemoved", "nftables", 2, 0},
 };
 
 class NetworkRecoveryLoop : public ::testing::TestWithParam<Operation> {
@@ -72,7 +74,8 @@ class NetworkRecoveryLoop : public ::testing::TestWithParam<Operation> {
         "ip -o addr | sed 's/^[0-9]*: //' | grep -v fe80 | sort;"
         "ip route; ip -6 route | grep -v fe80; ip rule; ip neigh show nud permanent | sort;"
         "for family in '' 6; do"
-        " ip${family}tables-save | sed '/^#/d; s/\\[[0-9:]*\\]//' | sort; done");
+        " ip${family}tables-save | sed '/^#/d; s/\\[[0-9:]*\\]//' | sort; done;" +
+        std::string(kProgram) + " show 0 | sort");
   }
 
   // What an undisturbed run reaches: of each point the first two visits and the last.
