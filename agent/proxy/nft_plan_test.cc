@@ -263,7 +263,7 @@ TEST_F(NftProxyTest, IncrementalEqualsFull) {
   Settle();
   EXPECT_THAT(Elements(ProxySet::kFrontends), IsEmpty());
   EXPECT_THAT(Elements(ProxySet::kPaths), IsEmpty());
-  size_t standing = BaseChains({.family = kV4, .mark = "0x4000"}).size() + 1;
+  size_t standing = BaseChains({.family = net::IpFamily::kV4, .mark = "0x4000"}).size() + 1;
   EXPECT_THAT(nft_.List(kTable)->chains, SizeIs(standing));
 }
 

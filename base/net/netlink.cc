@@ -91,6 +91,8 @@ NetlinkMessage& NetlinkMessage::PutRaw(const void* data, size_t size) {
   return *this;
 }
 
+Result<> ReachNetlink(std::string_view what) { return failpoint::Reach("netlink", what); }
+
 Result<NetlinkSocket> NetlinkSocket::Open(int protocol, std::chrono::milliseconds deadline) {
   NlPtr<nl_sock> socket(nl_socket_alloc());
   CHECK(socket != nullptr);
@@ -123,7 +125,7 @@ uint32_t NetlinkSocket::Prepare(NetlinkMessage& message, int flags) {
 }
 
 Result<> NetlinkSocket::Send(std::string_view bytes, const std::string& what) {
-  TRY(failpoint::Reach("netlink", what));
+  TRY(ReachNetlink(what));
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
   while (sendto(fd(), bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&kernel),

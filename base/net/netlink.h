@@ -60,6 +60,9 @@ class NetlinkMessage {
   std::string what_;
 };
 
+// The failpoint (base/failpoint.h) in front of all that is sent to the kernel by netlink.
+Result<> ReachNetlink(std::string_view what);
+
 // Not thread-safe: one user at a time.
 class NetlinkSocket {
  public:

@@ -15,7 +15,7 @@
 #include <functional>
 #include <mutex>
 
-#include "base/failpoint.h"
+#include "base/net/netlink.h"
 #include "base/net/netns.h"
 #include "base/net/nft_messages.h"
 #include "base/net/nft_wire.h"
@@ -97,7 +97,7 @@ Result<> ReadVerdict(const Socket& socket, const BatchWriter& batch) {
 }
 
 Result<> Send(const Socket& socket, const BatchWriter& batch) {
-  TRY(failpoint::Reach("netlink", "nftables"));
+  TRY(ReachNetlink("nftables"));
   int fd = mnl_socket_get_fd(socket.get());
   // A batch is one datagram; the bound on the sender's buffer is what limits its size.
   int wanted = static_cast<int>(std::min<size_t>(batch.bytes().size() + 4096, 1 << 30));

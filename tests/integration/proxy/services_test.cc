@@ -29,7 +29,6 @@ constexpr int kAffinityAsks = 12;
 constexpr auto kPatience = std::chrono::milliseconds(500);  // with what is dropped
 // A refusal that comes while connect() still holds the socket counts at the next SYN, 1 s later.
 constexpr auto kRefusal = std::chrono::seconds(10);
-constexpr auto kUdp = test::Transport::kUdp;
 
 const std::vector<std::string>& Modes() {
   static const auto& modes = *new std::vector<std::string>{"iptables", "nftables"};
@@ -133,8 +132,8 @@ class ServiceChangesTest : public ::testing::TestWithParam<std::string> {
   std::string AskFrom(uint16_t local_port) {
     test::Answer answer;
     lab_->here().Run([&] {
-      answer =
-          test::Ask(kUdp, net::IpAddress::V4(10, 202, 0, 10), kServicePort, kPatience, local_port);
+      answer = test::Ask(test::Transport::kUdp, net::IpAddress::V4(10, 202, 0, 10), kServicePort,
+                         kPatience, local_port);
     });
     return answer.server;
   }
@@ -165,7 +164,7 @@ class ServiceChangesTest : public ::testing::TestWithParam<std::string> {
 };
 
 TEST_P(ServiceChangesTest, OnlyConnectionsOfAnEndpointThatGoesAreForgotten) {
-  const ServiceCase both{.endpoints = "a c", .transport = kUdp};
+  const ServiceCase both{.endpoints = "a c", .transport = test::Transport::kUdp};
   lab_->Apply(both);
   std::map<uint16_t, std::string> servers;
   for (uint16_t port = 42000; port < 42016; ++port) servers[port] = AskFrom(port);
@@ -179,9 +178,9 @@ TEST_P(ServiceChangesTest, OnlyConnectionsOfAnEndpointThatGoesAreForgotten) {
   ASSERT_FALSE(to_c.empty());
   ASSERT_LT(to_c.size(), before.size());
   // While it only leaves, it keeps what it has.
-  lab_->Apply(ServiceCase{.endpoints = "a/leaving c", .transport = kUdp});
+  lab_->Apply(ServiceCase{.endpoints = "a/leaving c", .transport = test::Transport::kUdp});
   EXPECT_EQ(Connections(), before);
-  lab_->Apply(ServiceCase{.endpoints = "a/gone c", .transport = kUdp});
+  lab_->Apply(ServiceCase{.endpoints = "a/gone c", .transport = test::Transport::kUdp});
   EXPECT_EQ(Connections(), to_c);
   for (const auto& [port, server] : servers) EXPECT_EQ(AskFrom(port), "c") << server;
   EXPECT_EQ(Connections().size(), 16u);
@@ -237,7 +236,7 @@ TEST_P(ServiceChangesTest, SeveralPortsOfOneService) {
   port.set_port(kDatagramPort);
   lab_->Apply(service, {slice});
   EXPECT_EQ(lab_->Ask({.from = From::kNode}).server, "a");
-  EXPECT_EQ(lab_->Ask({.from = From::kNode, .transport = kUdp}).server, "a");
+  EXPECT_EQ(lab_->Ask({.from = From::kNode, .transport = test::Transport::kUdp}).server, "a");
 }
 
 INSTANTIATE_TEST_SUITE_P(Changes, ServiceChangesTest, ValuesIn(Modes()));
