@@ -19,14 +19,17 @@ function(skiff_binary name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 endfunction()
 
-# skiff_test(NAME SOURCES a_test.cc ... DEPS target ... [LABEL unit|root] [THREADS]): a GoogleTest
-# program. Label "unit" (the default) runs without root and is built with the sanitizers too; label
+# skiff_test(NAME SOURCES a_test.cc ... DEPS target ... [LABEL unit|root] [THREADS] [TIMEOUT seconds]):
+# a GoogleTest program. Label "unit" (the default) runs without root and is built with the sanitizers too; label
 # "root" needs the real kernel as root. THREADS: it has several threads, so ThreadSanitizer can find
 # something; the others are built with it by name only.
 function(skiff_test name)
-  cmake_parse_arguments(arg "THREADS" "LABEL" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "THREADS" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT arg_LABEL)
     set(arg_LABEL unit)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE "${CMAKE_SOURCE_DIR}" "${CMAKE_BINARY_DIR}")
@@ -39,7 +42,7 @@ function(skiff_test name)
     return()
   endif()
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
-  set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT 300)
+  set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT})
   if(SKIFF_SANITIZE)
     set_tests_properties(${name} PROPERTIES ENVIRONMENT
       "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp")

@@ -201,6 +201,7 @@ def test_a_killed_agent_leaves_the_rules(cluster, sides):
     assert "allowed by no policy" in table
     cluster.start_agent(node)
     cluster.wait_ready()
+    cluster.wait_linked(cluster.nodes[0])
     assert theirs.is_cut_off("client", web)
     ours("delete", "networkpolicy", "deny")
     assert theirs.reaches("client", web)

@@ -33,6 +33,7 @@ def test_the_agent_killed_with_ten_pods(kube_new, cluster):
     cluster.start_agent(node)
     cluster.wait_ready()
     cluster.wait_cri(node)
+    cluster.wait_linked(node)
 
     assert _containers(cluster, node) == before
     kube("exec", pods[0]["metadata"]["name"], "--", "true")

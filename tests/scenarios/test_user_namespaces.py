@@ -49,6 +49,7 @@ def test_users_of_a_pods_own(kube_new, cluster):
     cluster.wait_for_end(agent)
     cluster.start_agent(node)
     cluster.wait_cri(node)
+    cluster.wait_linked(node)
     assert mapping(kube, "mapped-1") == (first, length)
     kube("delete", "pod", "mapped-1", "--timeout=60s")
     third, _ = start(kube, 3)

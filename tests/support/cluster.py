@@ -221,6 +221,15 @@ registries:
         wait_for("the CRI socket to answer", lambda: self.crictl(node, "version", check=False).returncode == 0)
 
     @staticmethod
+    def wait_linked(node):
+        """Until the node's agent has the control plane: one that was killed counts as Ready for a while, but takes no exec."""
+        def up():
+            metrics = node.run("curl", "-fsS", "--max-time", "5", "http://127.0.0.1:10248/metrics", check=False).stdout
+            return "\nskiff_agent_link_up 1" in metrics
+
+        wait_for(f"{node.name} to be connected", up)
+
+    @staticmethod
     def wait_for_end(pidfd, seconds=30):
         if not select.select([pidfd], [], [], seconds)[0]:
             raise TimeoutError(f"a killed process is still there after {seconds} s")
