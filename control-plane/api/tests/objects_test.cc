@@ -186,7 +186,9 @@ TEST_F(ObjectsTest, TodaysVersionIsPreferred) {
     EXPECT_EQ(group["preferredVersion"]["groupVersion"], "apps/v1");
   }
   EXPECT_LT(std::ranges::find(names, "apps"), std::ranges::find(names, "extensions"));
-  for (const Json& resource : Ask("GET", "/apis/extensions/v1beta1").json()["resources"]) {
+  const Json resources = Ask("GET", "/apis/extensions/v1beta1").json()["resources"];
+  EXPECT_FALSE(resources.empty());
+  for (const Json& resource : resources) {
     EXPECT_FALSE(resource.contains("shortNames")) << resource;
     EXPECT_FALSE(resource.contains("categories")) << resource;
   }
