@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <future>
+#include <thread>
 
+#include "base/os/files.h"
 #include "base/streaming/client.h"
 #include "cri/testing/fake_runtime.h"
 
@@ -42,8 +45,28 @@ class PoolOfAnotherTime : public Executor {
   ThreadPool pool_{"streaming-test", 2};
 };
 
+size_t OpenSockets() {
+  size_t sockets = 0;
+  std::error_code gone;
+  const std::vector<std::string> descriptors = ListDirectory("/proc/self/fd").value();
+  for (const std::string& fd : descriptors) {
+    sockets +=
+        std::filesystem::read_symlink("/proc/self/fd/" + fd, gone).string().starts_with("socket");
+  }
+  return sockets;
+}
+
 class StreamingServerTest : public ::testing::Test {
  protected:
+  // Until what the clients left is closed at the server's end too.
+  void TearDown() override {
+    const auto deadline = std::chrono::steady_clock::now() + seconds(30);
+    while (OpenSockets() > sockets_ && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_LE(OpenSockets(), sockets_);
+  }
+
   std::string OfferExec() {
     return server_->OfferExec({.container_id = "c", .argv = {"true"}}, {.out = true});
   }
@@ -62,6 +85,7 @@ class StreamingServerTest : public ::testing::Test {
   testing::FakeRuntime runtime_;
   std::unique_ptr<StreamingServer> server_ =
       StreamingServer::Start("127.0.0.1:0", runtime_, pool_).value();
+  const size_t sockets_ = OpenSockets();
 };
 
 TEST_F(StreamingServerTest, AUrlIsGoodForOneRequest) {

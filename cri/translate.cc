@@ -382,9 +382,8 @@ Result<SandboxPlan> PlanSandbox(const api::PodSandboxConfig& config, std::string
   for (const api::PortMapping& port : config.port_mappings()) {
     plan.network.ports.push_back(TRY(PlanPort(port)));
   }
-  plan.network.bandwidth = {
-      .ingress_bits = TRY(PlanRate(config, "kubernetes.io/ingress-bandwidth")),
-      .egress_bits = TRY(PlanRate(config, "kubernetes.io/egress-bandwidth"))};
+  plan.network.bandwidth.ingress_bits = TRY(PlanRate(config, "kubernetes.io/ingress-bandwidth"));
+  plan.network.bandwidth.egress_bits = TRY(PlanRate(config, "kubernetes.io/egress-bandwidth"));
   return plan;
 }
 

@@ -34,25 +34,39 @@ class DnsServer::Impl {
   ~Impl() {
     if (!thread_.joinable()) return;
     asio::post(io_, [this] {
-      for (auto& listener : udp_) listener->Stop();
-      for (auto& listener : tcp_) listener->Stop();
+      StopListening();
       io_.stop();
     });
     thread_.join();
   }
 
-  Result<> Start() {
-    uint16_t port = config_.port;
+  void StopListening() {
+    for (auto& listener : udp_) listener->Stop();
+    for (auto& listener : tcp_) listener->Stop();
+  }
+
+  Result<> Listen() {
+    StopListening();
+    udp_.clear();
+    tcp_.clear();
+    port_ = config_.port;
     for (const net::IpAddress& address : config_.addresses) {
-      auto udp = std::make_shared<UdpListener>(io_, responder_);
-      TRY(udp->Start(address, port));
-      port = udp->port();
-      auto tcp = std::make_shared<TcpListener>(io_, responder_, config_.max_connections);
-      TRY(tcp->Start(address, port));
-      udp_.push_back(std::move(udp));
-      tcp_.push_back(std::move(tcp));
+      udp_.push_back(std::make_shared<UdpListener>(io_, responder_));
+      TRY(udp_.back()->Start(address, port_));
+      port_ = udp_.back()->port();
+      tcp_.push_back(std::make_shared<TcpListener>(io_, responder_, config_.max_connections));
+      TRY(tcp_.back()->Start(address, port_));
     }
-    port_ = port;
+    return {};
+  }
+
+  Result<> Start() {
+    Result<> listening = Listen();
+    // One that is free for UDP may be another's for TCP.
+    for (int more = 16; !listening.ok() && config_.port == 0 && more > 0; --more) {
+      listening = Listen();
+    }
+    TRY(std::move(listening));
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(), "agent-dns");
       io_.run();

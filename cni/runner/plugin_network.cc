@@ -168,6 +168,7 @@ void PluginNetwork::Impl::Publish(bool configured, ActivePtr active, std::string
 
 Result<AttachmentRecord> PluginNetwork::Impl::Draft(const AttachRequest& request,
                                                     const ActiveNetwork& active) const {
+  auto arguments = TRY(PluginArguments(request));
   AttachmentRecord record{.boot_id = config_.boot_id,
                           .pod = request.pod_namespace + "/" + request.pod_name,
                           .network = active.found.network,
@@ -175,7 +176,7 @@ Result<AttachmentRecord> PluginNetwork::Impl::Draft(const AttachRequest& request
   record.call = {.container_id = request.sandbox_id,
                  .netns = request.netns_path,
                  .interface = config_.pod_interface,
-                 .arguments = TRY(PluginArguments(request))};
+                 .arguments = std::move(arguments)};
   std::lock_guard lock(mutex_);
   record.call.capabilities = CapabilityArguments(request, pod_cidrs_);
   return record;

@@ -39,8 +39,9 @@ uint16_t PortOf(const core::Pod& pod, const SetPort& wanted) {
   auto find = [&](const auto& containers) -> uint16_t {
     for (const auto& container : containers) {
       for (const auto& port : container.ports()) {
-        std::string_view protocol = port.protocol().empty() ? "TCP" : port.protocol();
-        if (port.name() == wanted.name && protocol == wanted.protocol) {
+        const std::string& protocol = port.protocol();
+        if (port.name() == wanted.name &&
+            (protocol.empty() ? "TCP" : protocol) == wanted.protocol) {
           return static_cast<uint16_t>(port.container_port());
         }
       }
