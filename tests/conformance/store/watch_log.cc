@@ -59,7 +59,9 @@ bool WatchLog::WaitFor(Condition condition) {
 }
 
 bool WatchLog::WaitRevision(Revision revision) {
-  return WaitFor([&] { return revision_ >= revision; });
+  WaitFor([&] { return revision_ >= revision || error_.has_value(); });
+  std::lock_guard lock(mutex_);
+  return revision_ >= revision;
 }
 bool WatchLog::WaitEvents(size_t count) {
   return WaitFor([&] { return events_.size() >= count; });

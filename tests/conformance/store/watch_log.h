@@ -18,7 +18,7 @@ class WatchLog {
   WatchLog(Store& store, WatchRequest request, std::map<std::string, KeyValue> state = {});
 
   // Waits (bounded) until everything up to the revision, or this many events, or the watch's error
-  // has come. False when it has not.
+  // has come. False when it has not; no revision comes after an error.
   bool WaitRevision(Revision revision);
   bool WaitEvents(size_t count);
   bool WaitError();
