@@ -29,6 +29,7 @@ class NodePodNetwork::Impl {
   std::mutex mutex_;  // held over the bridge's changes, which are rare
   std::vector<net::IpPrefix> pod_cidrs_, cluster_cidrs_;
   bool bridge_set_up_ = false;  // for the CIDRs above
+  bool bridge_left_ = true;     // it may be there, also from an earlier run
   std::mutex change_mutex_;
   std::function<void(bool)> changed_;
 };
@@ -38,11 +39,12 @@ Result<> NodePodNetwork::Impl::FitBridge() {
   std::lock_guard lock(mutex_);
   if (BuiltIn() || bridge->InUse()) {
     if (bridge_set_up_ || pod_cidrs_.empty()) return {};
+    bridge_left_ = true;
     TRY(bridge->SetPodCidrs(pod_cidrs_, cluster_cidrs_));
     bridge_set_up_ = true;
-  } else if (bridge_set_up_) {
+  } else if (bridge_left_) {
     TRY(bridge->RemoveAll());
-    bridge_set_up_ = false;
+    bridge_set_up_ = bridge_left_ = false;
   }
   return {};
 }
@@ -120,9 +122,7 @@ Result<Attachment> NodePodNetwork::Get(const std::string& sandbox_id) const {
 Result<> NodePodNetwork::Recover(const std::vector<std::string>& live_sandbox_ids) {
   if (impl_->plugins != nullptr) TRY(impl_->plugins->Recover(live_sandbox_ids));
   TRY(impl_->bridge->Recover(live_sandbox_ids));
-  // Of a run before the configuration came; and where pods are left on it, it is kept up.
-  if (!impl_->BuiltIn() && !impl_->bridge->InUse()) return impl_->bridge->RemoveAll();
-  return {};
+  return impl_->FitBridge();
 }
 
 Result<> NodePodNetwork::SetPodCidrs(const std::vector<net::IpPrefix>& pod_cidrs,
