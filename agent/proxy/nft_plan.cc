@@ -31,17 +31,11 @@ class NftPortPlanner {
         service_(state.service),
         port_(port),
         plan_(plan),
-        name_(key.ToString() + (port.name.empty() ? "" : ":" + port.name)) {
+        name_(ServicePortName(key, port)) {
     uint64_t hash = net::ShortHash64(name_ + "/" + std::string(TransportName(port.transport)));
     identity_ =
         Key().Mark(static_cast<uint32_t>(hash >> 32)).Mark(static_cast<uint32_t>(hash)).bytes();
-    std::vector<Endpoint> endpoints;
-    if (auto found = state.endpoints.find({port.name, port.transport});
-        found != state.endpoints.end()) {
-      std::copy_if(found->second.begin(), found->second.end(), std::back_inserter(endpoints),
-                   [&](const Endpoint& e) { return e.address.family() == context.family; });
-    }
-    selection_ = SelectEndpoints(service_, port_, std::move(endpoints));
+    selection_ = SelectEndpoints(state, port, context.family);
     for (auto* some : {&selection_.cluster, &selection_.local}) {
       if (some->size() > kMostEndpoints) some->resize(kMostEndpoints);
     }

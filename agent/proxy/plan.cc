@@ -26,19 +26,13 @@ class PortPlanner {
         service_(state.service),
         port_(port),
         plan_(plan),
-        name_(key.ToString() + (port.name.empty() ? "" : ":" + port.name)),
+        name_(ServicePortName(key, port)),
         protocol_(TransportName(port.transport)),
         cluster_chain_(ServiceChain("KUBE-SVC-", name_, port.transport)),
         local_chain_(ServiceChain("KUBE-SVL-", name_, port.transport)),
         external_chain_(ServiceChain("KUBE-EXT-", name_, port.transport)),
         firewall_chain_(ServiceChain("KUBE-FW-", name_, port.transport)) {
-    std::vector<Endpoint> endpoints;
-    if (auto found = state.endpoints.find({port.name, port.transport});
-        found != state.endpoints.end()) {
-      std::copy_if(found->second.begin(), found->second.end(), std::back_inserter(endpoints),
-                   [&](const Endpoint& e) { return e.address.family() == context.family; });
-    }
-    selection_ = SelectEndpoints(service_, port_, std::move(endpoints));
+    selection_ = SelectEndpoints(state, port, context.family);
   }
 
   void Plan() {
@@ -262,6 +256,21 @@ std::vector<std::string> NodePortJumps(const PlanContext& context) {
 }
 
 }  // namespace
+
+std::string ServicePortName(const ObjectKey& key, const ServicePort& port) {
+  return key.ToString() + (port.name.empty() ? "" : ":" + port.name);
+}
+
+Selection SelectEndpoints(const ServiceState& state, const ServicePort& port,
+                          net::IpFamily family) {
+  std::vector<Endpoint> endpoints;
+  if (auto found = state.endpoints.find({port.name, port.transport});
+      found != state.endpoints.end()) {
+    std::copy_if(found->second.begin(), found->second.end(), std::back_inserter(endpoints),
+                 [&](const Endpoint& e) { return e.address.family() == family; });
+  }
+  return SelectEndpoints(state.service, port, std::move(endpoints));
+}
 
 std::string_view SharedChainName(SharedChain chain) {
   switch (chain) {

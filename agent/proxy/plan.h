@@ -33,6 +33,11 @@ struct ServiceState {
   bool operator==(const ServiceState&) const = default;
 };
 
+// "ns/name:port", or "ns/name" where the port has no name.
+std::string ServicePortName(const ObjectKey& key, const ServicePort& port);
+// Which endpoints of one family get a port's traffic.
+Selection SelectEndpoints(const ServiceState& state, const ServicePort& port, net::IpFamily family);
+
 // Chains that every service puts rules into.
 enum class SharedChain : uint8_t {
   kNatServices,      // nat KUBE-SERVICES; its last rule is the jump to KUBE-NODEPORTS
