@@ -13,7 +13,8 @@ namespace {
 constexpr const char* kServiceNameLabel = "kubernetes.io/service-name";
 constexpr const char* kProxyNameLabel = "service.kubernetes.io/service-proxy-name";
 constexpr const char* kHeadlessLabel = "service.kubernetes.io/headless";
-constexpr uint32_t kDefaultAffinitySeconds = 10800;  // core/v1 default of timeoutSeconds
+// core/v1: the default of timeoutSeconds, and the most it may be.
+constexpr uint32_t kDefaultAffinitySeconds = 10800, kMostAffinitySeconds = 86400;
 
 std::optional<Transport> ParseTransport(const std::string& protocol) {
   if (protocol == "TCP" || protocol.empty()) return Transport::kTcp;
@@ -130,9 +131,10 @@ std::optional<Service> TranslateService(const k8s::core::v1::Service& from) {
   TranslatePorts(spec, service);
   if (spec.session_affinity() == "ClientIP") {
     const auto& client_ip = spec.session_affinity_config().client_ip();
-    service.affinity_seconds = client_ip.has_timeout_seconds() && client_ip.timeout_seconds() > 0
-                                   ? static_cast<uint32_t>(client_ip.timeout_seconds())
-                                   : kDefaultAffinitySeconds;
+    service.affinity_seconds =
+        client_ip.has_timeout_seconds() && client_ip.timeout_seconds() > 0
+            ? std::min(static_cast<uint32_t>(client_ip.timeout_seconds()), kMostAffinitySeconds)
+            : kDefaultAffinitySeconds;
   }
   service.external_local = spec.external_traffic_policy() == "Local";
   service.internal_local = spec.internal_traffic_policy() == "Local";

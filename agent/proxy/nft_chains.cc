@@ -26,13 +26,25 @@ constexpr int kMasqueradePriority = net::nft::kPrioritySrcNat - 5;
 constexpr uint32_t kStandingEndpoints = 32;
 constexpr uint32_t kAffinityEntries = 1 << 18;  // clients, of all services together
 
-constexpr uint32_t kLocalFlag = 1 << 8, kGuardedFlag = 1 << 9;
+// The first number of a path.
+constexpr uint32_t kKindMask = 7, kLocalFlag = 1 << 3, kGuardedFlag = 1 << 4;
+constexpr int kAffinityShift = 8;
 
-// Where things lie in the slots of a rule. A frontend's data takes the place of its key.
-constexpr Slot kFrontendSlot = 0;
-constexpr Slot kIdentity = 3;
-constexpr Slot kBehindIdentity = 5;
-constexpr Slot kChosen = 9;  // address, then port; behind an address at kBehindIdentity
+// Where things lie in the slots of a rule.
+//
+// nft(8) tells what a slot holds by the step that last named it as its target, and ends with a
+// failed assertion where it does not know how long that is: of a map's data. It takes no notice of
+// what data writes into the slots behind the first one. So the first slot of data that has keys in
+// it is a blank, and the others have had the destination in them, which is what nft prints then:
+// "meta l4proto . th dport vmap @paths", and means the destination's path.
+constexpr Slot kProtocolSlot = 4;          // the port behind it, the address in front
+constexpr Slot kPathSlot = kProtocolSlot;  // in the rules that look for a path
+constexpr Slot kIdentity = kProtocolSlot;  // in those that look for an identity
+constexpr Slot kBehindIdentity = kIdentity + 2;
+constexpr Slot kChosen = kBehindIdentity + 4;  // behind an address there
+constexpr Slot kBlankSlots = 1;
+// What a frontend's data begins with: a blank, the identity, the path.
+constexpr Slot kPathOffset = 3;
 
 std::string SetName(ProxySet set) {
   switch (set) {
@@ -40,6 +52,7 @@ std::string SetName(ProxySet set) {
     case ProxySet::kNodePorts: return "nodeports";
     case ProxySet::kPaths: return "paths";
     case ProxySet::kEndpoints: return "endpoints";
+    case ProxySet::kStickyEndpoints: return "sticky-endpoints";
     case ProxySet::kMembers: return "members";
     case ProxySet::kAffinity: return "affinity";
     case ProxySet::kHairpin: return "hairpin";
@@ -63,19 +76,27 @@ net::IpPrefix Loopback(net::IpFamily family) {
 // Both ways to find the data of the packet's destination.
 enum class From : uint8_t { kFrontend, kNodePort };
 
-Body FindFrontend(const PlanContext& context, From from, Body body = Body()) {
-  Source address = Source::Address(context.family, End::kDestination);
+Body FindFrontend(const PlanContext& context, From from, Slot into, Body body = Body()) {
   if (from == From::kFrontend) {
-    return body.Load(kFrontendSlot, {address, Source::L4Protocol(), Source::Port()})
-        .Map(kFrontendSlot, SetName(ProxySet::kFrontends), kFrontendSlot);
+    auto key = static_cast<Slot>(kProtocolSlot - AddressSlots(context));
+    return body
+        .Load(key, {Source::Address(context.family, End::kDestination), Source::L4Protocol(),
+                    Source::Port()})
+        .Map(key, SetName(ProxySet::kFrontends), into);
   }
-  return body.Load(kFrontendSlot, {Source::L4Protocol(), Source::Port()})
-      .Map(kFrontendSlot, SetName(ProxySet::kNodePorts), kFrontendSlot);
+  return body.Load(kProtocolSlot, {Source::L4Protocol(), Source::Port()})
+      .Map(kProtocolSlot, SetName(ProxySet::kNodePorts), into);
+}
+Body FindPath(const PlanContext& context, From from, Body body = Body()) {
+  return FindFrontend(context, from, kPathSlot - kPathOffset, std::move(body));
+}
+Body FindIdentity(const PlanContext& context, From from) {
+  return FindFrontend(context, from, kIdentity - kBlankSlots);
 }
 
-Body& TranslateTo(const PlanContext& context, Body& body, Slot chosen) {
-  auto port = static_cast<Slot>(chosen + AddressSlots(context));
-  return body.Then(net::nft::Dnat{context.family, chosen, port});
+Body& TranslateTo(const PlanContext& context, Body& body, Slot address) {
+  auto port = static_cast<Slot>(address + AddressSlots(context));
+  return body.Then(net::nft::Dnat{context.family, address, port});
 }
 
 // Chooses an endpoint of a service port, and remembers it for the client where that is asked for.
@@ -94,55 +115,73 @@ class ChoosingChain {
   }
 
   ChainPlan Plan() {
-    if (timeout_.count() != 0) {
-      for (From from : kBoth) Renew(from);
-      for (From from : kBoth) GoBack(from);
-      for (From from : kBoth) Forget(from);
-      for (From from : kBoth) Choose(from, /*remember=*/true);
+    if (timeout_.count() == 0) {
+      for (From from : kBoth) Choose(from);
+      return std::move(plan_);
     }
-    // Last also where clients are remembered: the set of them may be full.
-    for (From from : kBoth) Choose(from, /*remember=*/false);
+    for (From from : kBoth) Renew(from);
+    for (From from : kBoth) GoBack(from);
+    for (From from : kBoth) Forget(from);
+    for (From from : kBoth) ChooseSticky(from, /*remember=*/true);
+    // The set of clients may be full.
+    for (From from : kBoth) ChooseSticky(from, /*remember=*/false);
     return std::move(plan_);
   }
 
  private:
   static constexpr From kBoth[] = {From::kFrontend, From::kNodePort};
-  void Add(Body body) { plan_.rules.push_back({plan_.chain.name, std::move(body), ""}); }
-  Body FindClient(From from, Slot into) const {
-    return FindFrontend(context_, from)
-        .Load(kBehindIdentity, {Source::Address(context_.family, End::kSource)})
-        .Map(kIdentity, SetName(ProxySet::kAffinity), into);
+  void Add(Body body, const char* comment = "") {
+    plan_.rules.push_back({plan_.chain.name, std::move(body), comment});
+  }
+  Source Client() const { return Source::Address(context_.family, End::kSource); }
+  Source Blank() const { return Source::Of(Key().Mark(0)); }
+  Source Number() const { return {Source::Random{count_, offset_}}; }
+
+  // Finds a blank and an endpoint, of which nft(8) says that it is the destination.
+  Body FindEndpoint(From from, const Source& key, ProxySet map, Slot into) const {
+    auto address = static_cast<Slot>(into + kBlankSlots);
+    return FindIdentity(context_, from)
+        .Load(address, {Source::Address(context_.family, End::kDestination), Source::Port()})
+        .Load(kBehindIdentity, {key})
+        .Map(kIdentity, SetName(map), into);
+  }
+  Body FindKnown(From from) const {
+    return FindEndpoint(from, Client(), ProxySet::kAffinity, kChosen).Load(kChosen, {Blank()});
   }
   UpdateSet Update(UpdateSet::Operation operation) const {
     return {operation, SetName(ProxySet::kAffinity), kIdentity, kChosen, timeout_};
   }
 
+  void Choose(From from) {
+    Body body = FindIdentity(context_, from);
+    body.Load(kBehindIdentity, {Number()}).Map(kIdentity, SetName(ProxySet::kEndpoints), kChosen);
+    Add(TranslateTo(context_, body, kChosen),
+        from == From::kFrontend ? "of the address" : "of the node port");
+  }
   // A client that comes back in time stays known.
   void Renew(From from) {
-    Add(FindClient(from, kChosen).Update(Update(UpdateSet::Operation::kUpdate)));
+    Add(FindKnown(from).Update(Update(UpdateSet::Operation::kUpdate)), "the client's endpoint");
   }
   void GoBack(From from) {
-    Slot endpoint = kBehindIdentity + 1;
-    Body body = FindClient(from, endpoint);
+    Body body = FindEndpoint(from, Client(), ProxySet::kAffinity, kBehindIdentity);
     body.Load(kBehindIdentity, {Source::Of(Key().Mark(offset_))})
         .Find(kIdentity, SetName(ProxySet::kMembers));
-    Add(TranslateTo(context_, body, endpoint));
+    Add(TranslateTo(context_, body, kBehindIdentity + kBlankSlots), "... if it still is one");
   }
   // The client's endpoint is gone: an entry's data cannot be changed, only made anew.
   void Forget(From from) {
     UpdateSet forget = Update(UpdateSet::Operation::kDelete);
     forget.timeout = {};
-    Add(FindClient(from, kChosen).Update(std::move(forget)));
+    Add(FindKnown(from).Update(std::move(forget)), "... and if not");
   }
-  void Choose(From from, bool remember) {
-    Body body = FindFrontend(context_, from);
-    body.Load(kBehindIdentity, {{Source::Random{count_, offset_}}})
-        .Map(kIdentity, SetName(ProxySet::kEndpoints), kChosen);
+  void ChooseSticky(From from, bool remember) {
+    Body body = FindEndpoint(from, Number(), ProxySet::kStickyEndpoints, kChosen);
     if (remember) {
-      body.Load(kBehindIdentity, {Source::Address(context_.family, End::kSource)})
+      body.Load(kBehindIdentity, {Client()})
+          .Load(kChosen, {Blank()})
           .Update(Update(UpdateSet::Operation::kUpdate));
     }
-    Add(TranslateTo(context_, body, kChosen));
+    Add(TranslateTo(context_, body, kChosen + kBlankSlots), "a random endpoint");
   }
 
   const PlanContext& context_;
@@ -218,15 +257,14 @@ class PathChain {
 ChainPlan ServicesChain(const PlanContext& context) {
   ChainPlan plan{.chain = {.name = "services"}, .rules = {}};
   const std::string paths = SetName(ProxySet::kPaths);
-  plan.rules.push_back(
-      {"services", FindFrontend(context, From::kFrontend).Dispatch(kFrontendSlot, paths), ""});
+  plan.rules.push_back({"services", FindPath(context, From::kFrontend).Dispatch(kPathSlot, paths),
+                        "by the destination's path"});
   auto add_nodeports = [&](Body body) {
     body.In(End::kDestination, Loopback(context.family), /*inside=*/false)
         .Is({Source::RouteType{End::kDestination}}, Key().Mark(net::nft::kAddressLocal));
     plan.rules.push_back(
-        {"services",
-         FindFrontend(context, From::kNodePort, std::move(body)).Dispatch(kFrontendSlot, paths),
-         ""});
+        {"services", FindPath(context, From::kNodePort, std::move(body)).Dispatch(kPathSlot, paths),
+         "by the node port's path"});
   };
   for (const net::IpPrefix& prefix : context.nodeport_addresses) {
     if (prefix.family() == context.family) add_nodeports(Body().In(End::kDestination, prefix));
@@ -285,22 +323,29 @@ std::string Path::ChainName() const {
 Bytes Path::ToBytes() const {
   uint32_t flags = (local ? kLocalFlag : 0) | (guarded ? kGuardedFlag : 0);
   return Key()
-      .Mark(static_cast<uint32_t>(kind) | flags)
+      .Mark(static_cast<uint32_t>(kind) | flags | affinity_seconds << kAffinityShift)
       .Mark(uint32_t{local_endpoints} << 16 | cluster_endpoints)
-      .Mark(affinity_seconds)
       .bytes();
 }
 
 Path Path::FromBytes(const Bytes& bytes) {
-  uint32_t numbers[3];
+  uint32_t numbers[kPathBytes / sizeof(uint32_t)];
   CHECK(bytes.size() >= sizeof numbers);
   memcpy(numbers, bytes.data(), sizeof numbers);
-  return {.kind = static_cast<Kind>(numbers[0] & 0xff),
+  return {.kind = static_cast<Kind>(numbers[0] & kKindMask),
           .local = (numbers[0] & kLocalFlag) != 0,
           .guarded = (numbers[0] & kGuardedFlag) != 0,
           .cluster_endpoints = static_cast<uint16_t>(numbers[1]),
           .local_endpoints = static_cast<uint16_t>(numbers[1] >> 16),
-          .affinity_seconds = numbers[2]};
+          .affinity_seconds = numbers[0] >> kAffinityShift};
+}
+
+Bytes FrontendData(const Bytes& identity, const Path& path) {
+  return Key().Mark(0).bytes() + identity + path.ToBytes();
+}
+
+Path PathOfFrontend(const Bytes& data) {
+  return Path::FromBytes(data.substr(size_t{kPathOffset} * sizeof(uint32_t)));
 }
 
 net::nft::Set DeclareSet(ProxySet set, net::IpFamily family) {
@@ -317,17 +362,21 @@ net::nft::Set DeclareSet(ProxySet set, net::IpFamily family) {
       declared.data = {kMark, kMark, kMark, kMark, kMark};
       break;
     case ProxySet::kPaths:
-      declared.key = {kMark, kMark, kMark};
+      declared.key = {kMark, kMark};
       declared.data = {Type::kVerdict};
       break;
     case ProxySet::kEndpoints:
       declared.key = {kMark, kMark, kMark};
       declared.data = {ip, Type::kPort};
       break;
+    case ProxySet::kStickyEndpoints:
+      declared.key = {kMark, kMark, kMark};
+      declared.data = {kMark, ip, Type::kPort};
+      break;
     case ProxySet::kMembers: declared.key = {kMark, kMark, kMark, ip, Type::kPort}; break;
     case ProxySet::kAffinity:
       declared.key = {kMark, kMark, ip};
-      declared.data = {ip, Type::kPort};
+      declared.data = {kMark, ip, Type::kPort};
       declared.dynamic = declared.timeouts = true;
       declared.size = kAffinityEntries;
       break;
@@ -387,7 +436,7 @@ ChainPlan SourceRangeChain(const PlanContext& context, const std::vector<int>& l
   const net::IpAddress any = Loopback(context.family).first();
   for (int length : lengths) {
     // Only load balancers' addresses have source ranges, node ports have none.
-    Body body = FindFrontend(context, From::kFrontend);
+    Body body = FindIdentity(context, From::kFrontend);
     body.Load(kBehindIdentity, {Source::Of(Key().Mark(static_cast<uint32_t>(length))), client})
         .Mask(kBehindIdentity + 1, net::nft::PrefixMask(net::IpPrefix::Of(any, length)))
         .Find(kIdentity, SetName(ProxySet::kAllowed))

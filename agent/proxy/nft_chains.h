@@ -43,31 +43,37 @@ struct Path {
 
   // "external-local-3-1-60s-guarded".
   std::string ChainName() const;
-  net::nft::Bytes ToBytes() const;  // three numbers, as `paths` has them for keys
+  net::nft::Bytes ToBytes() const;  // two numbers, as `paths` has them for keys
   static Path FromBytes(const net::nft::Bytes& bytes);
 };
-inline constexpr size_t kPathBytes = 12;
+inline constexpr size_t kPathBytes = 8;
+// What a frontend leads to.
+net::nft::Bytes FrontendData(const net::nft::Bytes& identity, const Path& path);
+Path PathOfFrontend(const net::nft::Bytes& data);
 // No service port has more endpoints in force; the rest wait for others to go.
 inline constexpr size_t kMostEndpoints = 65535;
 
 // Endpoints for policy Local have numbers from here on.
 inline constexpr uint32_t kLocalEndpoints = 0x10000;
 
-// The sets. `members` and `affinity` serve session affinity: which endpoint a client had, and
-// whether that still is one.
+// The sets. A blank is there so that nft(8) can list the rules (nft_chains.cc). For services with
+// session affinity, `sticky-endpoints` stands for `endpoints`, `affinity` knows which endpoint a
+// client had, and `members` whether that still is one.
 enum class ProxySet : uint8_t {
-  kFrontends,  // address . protocol . port : path (3 numbers) . identity (2 numbers)
-  kNodePorts,  // protocol . port : the same
-  kPaths,      // path : verdict
-  kEndpoints,  // identity . number : address . port
-  kMembers,    // identity . 0 or kLocalEndpoints . address . port
-  kAffinity,   // identity . client : address . port; written by rules
-  kHairpin,    // address . address: an endpoint that reaches itself
-  kAllowed,    // identity . prefix length . network: source ranges
+  kFrontends,        // address . protocol . port : blank . identity (2 numbers) . path (2)
+  kNodePorts,        // protocol . port : the same
+  kPaths,            // path : verdict
+  kEndpoints,        // identity . number : address . port
+  kStickyEndpoints,  // identity . number : blank . address . port
+  kMembers,          // identity . 0 or kLocalEndpoints . address . port
+  kAffinity,         // identity . client : blank . address . port; written by rules
+  kHairpin,          // address . address: an endpoint that reaches itself
+  kAllowed,          // identity . prefix length . network: source ranges
 };
 inline constexpr std::array kAllProxySets = {
-    ProxySet::kFrontends, ProxySet::kNodePorts, ProxySet::kPaths,   ProxySet::kEndpoints,
-    ProxySet::kMembers,   ProxySet::kAffinity,  ProxySet::kHairpin, ProxySet::kAllowed};
+    ProxySet::kFrontends, ProxySet::kNodePorts,       ProxySet::kPaths,
+    ProxySet::kEndpoints, ProxySet::kStickyEndpoints, ProxySet::kMembers,
+    ProxySet::kAffinity,  ProxySet::kHairpin,         ProxySet::kAllowed};
 net::nft::Set DeclareSet(ProxySet set, net::IpFamily family);
 
 struct ChainPlan {

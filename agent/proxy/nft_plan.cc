@@ -101,7 +101,7 @@ class NftPortPlanner {
   void Put(std::map<Bytes, Element>& elements, const Bytes& key, const Path& path,
            const char* what) {
     elements.try_emplace(
-        key, Element{.key = key, .data = path.ToBytes() + identity_, .comment = name_ + what});
+        key, Element{.key = key, .data = FrontendData(identity_, path), .comment = name_ + what});
   }
   void AddFrontend(const net::IpAddress& address, const Path& path, const char* what) {
     if (address.family() != context_.family) return;
@@ -117,9 +117,13 @@ class NftPortPlanner {
   void AddEndpoints(const std::vector<Endpoint>& endpoints, uint32_t first) {
     uint32_t number = first;
     for (const Endpoint& endpoint : endpoints) {
+      Bytes key = WithIdentity(Key().Mark(number++));
       Bytes where = Key().Add(endpoint.address).Port(endpoint.port);
-      plan_.endpoints[WithIdentity(Key().Mark(number++))] = where;
-      if (service_.affinity_seconds == 0) continue;
+      if (service_.affinity_seconds == 0) {
+        plan_.endpoints[key] = where;
+        continue;
+      }
+      plan_.sticky_endpoints[key] = Key().Mark(0).bytes() + where;
       plan_.members[WithIdentity(Key().Mark(first).bytes() + where)];
     }
   }
@@ -233,6 +237,8 @@ void NftRules::Apply(Edit& edit, const ObjectKey& service, const NftServicePlan&
   Claimed(edit, ProxySet::kNodePorts, service, before.node_ports, after.node_ports);
   EditOwn(edit.removed, edit.added, edit.Set(ProxySet::kEndpoints), before.endpoints,
           after.endpoints);
+  EditOwn(edit.removed, edit.added, edit.Set(ProxySet::kStickyEndpoints), before.sticky_endpoints,
+          after.sticky_endpoints);
   EditOwn(edit.removed, edit.added, edit.Set(ProxySet::kMembers), before.members, after.members);
   EditOwn(edit.removed, edit.added, edit.Set(ProxySet::kAllowed), before.allowed, after.allowed);
   for (const auto& [key, data] : after.allowed) {
@@ -265,13 +271,13 @@ void NftRules::Settle(Edit& edit, ProxySet set, const Bytes& key, const States& 
   if (now && now->data == claim.data) return;
   if (!claim.data.empty()) {
     edit.removed.DeleteElement(edit.Set(set), {.key = key});
-    Count(paths_, edit.paths, Path::FromBytes(claim.data), 0, 1);
+    Count(paths_, edit.paths, PathOfFrontend(claim.data), 0, 1);
   }
   if (!now) {
     claims.erase(found);
     return;
   }
-  Count(paths_, edit.paths, Path::FromBytes(now->data), 1, 0);
+  Count(paths_, edit.paths, PathOfFrontend(now->data), 1, 0);
   claim.data = now->data;
   edit.added.AddElement(edit.Set(set), *std::move(now));
 }

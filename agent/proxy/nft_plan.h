@@ -22,11 +22,12 @@ struct NftServicePlan {
   std::map<net::nft::Bytes, net::nft::Element> frontends, node_ports;
   std::map<net::nft::Bytes, uint32_t> hairpin;  // by key, how many of its ports need it
   // Keyed by the identity of a port, and so nobody else's.
-  std::map<net::nft::Bytes, net::nft::Bytes> endpoints, members, allowed;  // key to data
+  std::map<net::nft::Bytes, net::nft::Bytes> endpoints, sticky_endpoints, members,
+      allowed;  // key to data
 
   size_t elements() const {
     return frontends.size() + node_ports.size() + hairpin.size() + endpoints.size() +
-           members.size() + allowed.size();
+           sticky_endpoints.size() + members.size() + allowed.size();
   }
   bool operator==(const NftServicePlan&) const = default;
 };

@@ -41,7 +41,7 @@ class NftPlanTest : public ::testing::Test {
     }
     return PlanNftService(context_, {"ns1", "web"}, &state);
   }
-  static Path PathOf(const Element& element) { return Path::FromBytes(element.data); }
+  static Path PathOf(const Element& element) { return PathOfFrontend(element.data); }
   static const Element& Only(const std::map<net::nft::Bytes, Element>& elements) {
     CHECK(elements.size() == 1);
     return elements.begin()->second;
@@ -61,8 +61,8 @@ TEST_F(NftPlanTest, AServiceIsElements) {
   const Element& port = Only(plan.node_ports);
   EXPECT_EQ(port.key, Key().Protocol(6).Port(30080).bytes());
   EXPECT_EQ(PathOf(port).ChainName(), "external-2");
-  auto identity = vip.data.substr(kPathBytes);
-  EXPECT_EQ(identity, port.data.substr(kPathBytes));
+  auto identity = vip.data.substr(4, 8);
+  EXPECT_EQ(identity, port.data.substr(4, 8));
   ASSERT_THAT(plan.endpoints, SizeIs(2));
   EXPECT_EQ(plan.endpoints.at(identity + Key().Mark(1).bytes()),
             Key().Add(Ip("10.244.0.3")).Port(8080).bytes());
@@ -101,6 +101,8 @@ TEST_F(NftPlanTest, AffinityAndSourceRanges) {
   EXPECT_EQ(PathOf(balanced).ChainName(), "external-1-10800s-guarded");
   EXPECT_EQ(Path::FromBytes(PathOf(balanced).ToBytes()), PathOf(balanced));
   EXPECT_THAT(plan.members, SizeIs(1));
+  EXPECT_THAT(plan.sticky_endpoints, SizeIs(1));
+  EXPECT_THAT(plan.endpoints, IsEmpty());
   EXPECT_THAT(plan.allowed, SizeIs(1));
 }
 
@@ -282,7 +284,7 @@ TEST_F(NftProxyTest, OneOfTwoThatAskForTheSameAddressHasIt) {
   proxy_->DeleteService("ns1", "a");
   Settle();
   EXPECT_EQ(owner(), "ns1/b:p80 node port");
-  EXPECT_EQ(Path::FromBytes(Elements(ProxySet::kNodePorts)[0].data).cluster_endpoints, 1);
+  EXPECT_EQ(PathOfFrontend(Elements(ProxySet::kNodePorts)[0].data).cluster_endpoints, 1);
   proxy_->DeleteService("ns1", "b");
   Settle();
   EXPECT_THAT(Elements(ProxySet::kNodePorts), IsEmpty());
@@ -314,7 +316,7 @@ TEST_F(NftProxyTest, RepairsWhatOthersDo) {
   proxy_->DeleteEndpointSlice("ns1", "svc1-1");
   executor_.Advance(std::chrono::seconds(10));
   EXPECT_TRUE(proxy_->GetStatus().synced);
-  EXPECT_EQ(Path::FromBytes(Elements(ProxySet::kFrontends)[0].data).kind, Path::Kind::kReject);
+  EXPECT_EQ(PathOfFrontend(Elements(ProxySet::kFrontends)[0].data).kind, Path::Kind::kReject);
 }
 
 TEST_F(NftProxyTest, ClientsAreRememberedOverARestart) {
@@ -328,7 +330,7 @@ TEST_F(NftProxyTest, ClientsAreRememberedOverARestart) {
   };
   tell();
   Element client{.key = Key().Mark(1).Mark(2).Add(Ip("10.9.9.9")),
-                 .data = Key().Add(Ip("10.180.0.1")).Port(80),
+                 .data = Key().Mark(0).Add(Ip("10.180.0.1")).Port(80),
                  .timeout = std::chrono::hours(3)};
   ASSERT_TRUE(nft_.Commit(net::nft::Transaction(kTable).AddElement(
                               DeclareSet(ProxySet::kAffinity, net::IpFamily::kV4), client))
