@@ -102,17 +102,43 @@ Result<runtime::UserSpec> PlanUser(const api::LinuxContainerSecurityContext& sec
   return user;
 }
 
+constexpr std::string_view kLocalhost = "localhost/";
+
+// A name as the kernel takes it: its list and its interface are lines.
+Result<runtime::AppArmorSpec> AppArmorProfile(std::string_view name) {
+  if (name.starts_with(kLocalhost)) name.remove_prefix(kLocalhost.size());
+  const bool bad = name.empty() || name.size() > 255 ||
+                   std::any_of(name.begin(), name.end(),
+                               [](char c) { return std::iscntrl(static_cast<unsigned char>(c)); });
+  if (bad) return Invalid("apparmor: not the name of a profile");
+  return runtime::AppArmorSpec{runtime::AppArmorSpec::Kind::kProfile, std::string(name)};
+}
+
+// The default profile is not for privileged containers.
+runtime::AppArmorSpec DefaultAppArmor(runtime::AppArmorSpec::Kind kind, bool privileged) {
+  return {privileged ? runtime::AppArmorSpec::Kind::kUnconfined : kind, ""};
+}
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // what kubelets before 1.30 send
-Result<> CheckAppArmor(const api::LinuxContainerSecurityContext& security) {
-  const bool wanted = (security.has_apparmor() &&
-                       security.apparmor().profile_type() == api::SecurityProfile::Localhost) ||
-                      security.apparmor_profile().starts_with("localhost/");
-  if (!wanted || security.privileged()) return {};
-  if (PathExists("/sys/kernel/security/apparmor/profiles")) {
-    return Error(Code::kUnimplemented, "AppArmor profiles are not supported");
+Result<runtime::AppArmorSpec> PlanAppArmor(const api::LinuxContainerSecurityContext& security) {
+  using Kind = runtime::AppArmorSpec::Kind;
+  const bool privileged = security.privileged();
+  if (security.has_apparmor()) {
+    switch (security.apparmor().profile_type()) {
+      case api::SecurityProfile::Unconfined: return runtime::AppArmorSpec{Kind::kUnconfined, ""};
+      case api::SecurityProfile::RuntimeDefault: return DefaultAppArmor(Kind::kDefault, privileged);
+      case api::SecurityProfile::Localhost:
+        return AppArmorProfile(security.apparmor().localhost_ref());
+      default: return Invalid("apparmor: unknown profile type");
+    }
   }
-  return Invalid("an AppArmor profile is asked for, but AppArmor is not enabled on this node");
+  const std::string& old = security.apparmor_profile();
+  if (old.empty()) return DefaultAppArmor(Kind::kNodeDefault, privileged);
+  if (old == "unconfined") return runtime::AppArmorSpec{Kind::kUnconfined, ""};
+  if (old == "runtime/default") return DefaultAppArmor(Kind::kDefault, privileged);
+  if (old.starts_with(kLocalhost)) return AppArmorProfile(old);
+  return Invalid("apparmor_profile: \"" + old + "\" is none");
 }
 #pragma GCC diagnostic pop
 
@@ -144,7 +170,7 @@ Result<> PlanSecurity(const api::LinuxContainerSecurityContext& security,
   spec->privileged = security.privileged();
   spec->user = TRY(PlanUser(security, image));
   spec->seccomp = TRY(PlanSeccomp(security));
-  TRY(CheckAppArmor(security));
+  spec->apparmor = TRY(PlanAppArmor(security));
   spec->no_new_privs = security.no_new_privs();
   uint64_t bits = AllCapabilities();
   if (!security.privileged()) bits = TRY(PlanCapabilities(security.capabilities()));

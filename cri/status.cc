@@ -59,11 +59,13 @@ Result<> RuntimeService::Status(const api::StatusRequest& request, api::StatusRe
                "NetworkPluginNotReady");
   const bool user_namespaces = UserNamespaces().ok();
   nlohmann::json versions = nlohmann::json::object();
+  nlohmann::json features = nlohmann::json::object();
   for (runtime::HandlerStatus& handler : deps_.runtime->Handlers()) {
     if (handler.name.empty()) handler.user_namespaces = user_namespaces;
     AddHandler(response, handler.name, handler);
     if (handler.name.empty()) AddHandler(response, std::string(kBuiltinHandler), handler);
     if (!handler.version.empty()) versions[handler.name] = handler.version;
+    if (!handler.features.empty()) features[handler.name] = handler.features;
   }
   response->mutable_features()->set_supplemental_groups_policy(true);
   response->mutable_features()->set_user_namespaces_host_network(user_namespaces);
@@ -73,6 +75,7 @@ Result<> RuntimeService::Status(const api::StatusRequest& request, api::StatusRe
     const nlohmann::json config{{"cgroupV2", deps_.runtime->cgroup_v2()},
                                 {"imageRoot", deps_.images->root()},
                                 {"ociRuntimes", versions},
+                                {"ociRuntimeFeatures", features},
                                 {"degradations", std::move(degradations)}};
     (*response->mutable_info())["config"] = config.dump();
   }

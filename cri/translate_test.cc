@@ -382,6 +382,42 @@ TEST_F(ContainerPlan, SeccompAndMaskedPaths) {
   EXPECT_EQ(PlanError(), Code::kInvalidArgument);
 }
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // what kubelets before 1.30 send
+TEST_F(ContainerPlan, AppArmor) {
+  using Kind = runtime::AppArmorSpec::Kind;
+  EXPECT_EQ(Plan()->apparmor.kind, Kind::kNodeDefault);
+  const auto old = [&](const char* text) {
+    security()->set_apparmor_profile(text);
+    return Plan();
+  };
+  EXPECT_EQ(old("runtime/default")->apparmor.kind, Kind::kDefault);
+  EXPECT_EQ(old("unconfined")->apparmor.kind, Kind::kUnconfined);
+  EXPECT_EQ(old("localhost//usr/bin/man")->apparmor.profile, "/usr/bin/man");
+  for (const char* text : {"mine", "localhost/", "localhost/a\nb", "runtime/other"}) {
+    EXPECT_EQ(old(text).error().code(), Code::kInvalidArgument) << text;
+  }
+  // The newer field counts; some clients give it the older's prefix.
+  api::SecurityProfile& profile = *security()->mutable_apparmor();
+  profile.set_profile_type(api::SecurityProfile::Localhost);
+  EXPECT_EQ(PlanError(), Code::kInvalidArgument);
+  for (const char* name : {"mine", "localhost/mine"}) {
+    profile.set_localhost_ref(name);
+    EXPECT_EQ(Plan()->apparmor.kind, Kind::kProfile);
+    EXPECT_EQ(Plan()->apparmor.profile, "mine");
+  }
+  profile.set_profile_type(api::SecurityProfile::RuntimeDefault);
+  EXPECT_EQ(Plan()->apparmor.kind, Kind::kDefault);
+  // The default is not for privileged containers.
+  sandbox_.mutable_linux()->mutable_security_context()->set_privileged(true);
+  security()->set_privileged(true);
+  EXPECT_EQ(Plan()->apparmor.kind, Kind::kUnconfined);
+  security()->clear_apparmor();
+  security()->clear_apparmor_profile();
+  EXPECT_EQ(Plan()->apparmor.kind, Kind::kUnconfined);
+}
+#pragma GCC diagnostic pop
+
 TEST(Capabilities, AddDropAndAll) {
   const auto plan = [](std::vector<std::string> add, std::vector<std::string> drop) {
     api::Capability capability;

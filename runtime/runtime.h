@@ -38,8 +38,9 @@ struct OciHandler {
 
 // A handler that can be named, and what containers made by it can have.
 struct HandlerStatus {
-  std::string name;     // empty: the built-in way
-  std::string version;  // the program's own word; empty for the built-in way
+  std::string name;      // empty: the built-in way
+  std::string version;   // the program's own word; empty for the built-in way
+  std::string features;  // what the program says it can do, in words; empty: it does not tell
   bool recursive_read_only_mounts = false;
   bool user_namespaces = false;
 };

@@ -129,6 +129,17 @@ struct SeccompSpec {
   std::string profile_json;  // kProfile: in the format of Docker and OCI
 };
 
+struct AppArmorSpec {
+  enum class Kind : uint8_t {
+    kNodeDefault = 0,  // the default profile where this machine can have it, else none
+    kUnconfined = 1,
+    kDefault = 2,
+    kProfile = 3,
+  };
+  Kind kind = Kind::kNodeDefault;
+  std::string profile;  // kProfile: its name, as the kernel has it
+};
+
 struct RlimitSpec {
   int resource = 0;  // RLIMIT_*
   uint64_t soft = 0;
@@ -183,6 +194,7 @@ struct ContainerSpec {
   bool privileged = false;  // all devices of the host, writable /sys and cgroups, nothing masked
   CapabilitySpec capabilities;
   SeccompSpec seccomp;
+  AppArmorSpec apparmor;
   bool no_new_privs = false;
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;

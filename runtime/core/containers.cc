@@ -54,6 +54,7 @@ ContainerStatus RuntimeImpl::StatusOf(const ContainerEntry& container) const {
 Result<ContainerStatus> RuntimeImpl::CreateContainer(const ContainerSpec& spec) {
   TRY(CheckSpec(spec));
   SandboxPtr sandbox = TRY(NeedSandbox(spec.sandbox_id));
+  const std::string apparmor = TRY(apparmor_.ProfileFor(spec.apparmor));  // may run a program
   ContainerPtr container;
   {
     std::lock_guard lock(mutex_);
@@ -70,7 +71,8 @@ Result<ContainerStatus> RuntimeImpl::CreateContainer(const ContainerSpec& spec) 
       slot->record = {.boot_id = boot_id_,
                       .spec = spec,
                       .created = Clock::Real().WallNow(),
-                      .cgroup_path = sandbox->record.cgroup_path + "/" + spec.id};
+                      .cgroup_path = sandbox->record.cgroup_path + "/" + spec.id,
+                      .apparmor_profile = apparmor};
       Result<> named = NameOciRuntime(sandbox, slot->record);
       if (!named.ok()) {
         containers_.erase(spec.id);
@@ -167,6 +169,7 @@ Result<> RuntimeImpl::LaunchContainer(const ContainerPtr& container, const Sandb
   const ContainerSpec& spec = container->record.spec;
   LaunchSpec launch = TRY(MakeLaunchSpec(spec, container->record.cgroup_path));
   launch.kind = LaunchKind::kContainer;
+  launch.apparmor_profile = container->record.apparmor_profile;
   launch.scratch_dir = paths_.Container(spec.id);
   launch.overlay_single_layers = overlay_single_layers_;
   launch.cgroup_hierarchies = cgroups_->MountableHierarchies();
@@ -376,6 +379,7 @@ std::vector<std::string> RuntimeImpl::Degradations() const {
     list.push_back("capability CAP_SYS_RESOURCE is missing: an oom_score_adj below " + own +
                    " stays at " + own);
   }
+  if (std::string why = apparmor_.Degradation(); !why.empty()) list.push_back(std::move(why));
   return list;
 }
 

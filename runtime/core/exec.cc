@@ -207,6 +207,7 @@ Result<std::unique_ptr<ExecProcess>> RuntimeImpl::ExecWithin(const ExecSpec& spe
   LaunchSpec launch = TRY(MakeLaunchSpec(record.spec, record.cgroup_path));
   launch.kind = LaunchKind::kExec;
   launch.exec = spec;
+  launch.apparmor_profile = record.apparmor_profile;
   TRY(cgroups_->CreateLeaf(cgroup));
   CgroupFiles leaf = cgroups_->LeafFiles(cgroup);
   for (const std::string& file : leaf.tasks) launch.cgroup_task_files.push_back(file);

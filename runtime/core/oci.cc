@@ -50,9 +50,12 @@ Result<> RunCommand(std::vector<std::string> line, const std::string& log) {
 std::vector<HandlerStatus> RuntimeImpl::Handlers() const {
   std::vector<HandlerStatus> list = {{.recursive_read_only_mounts = true}};
   for (const OciRuntime& runtime : handlers_->all()) {
-    // Read-only mounts are made by init/oci.cc, whatever the runtime can do.
-    list.push_back(
-        {.name = runtime.name, .version = runtime.version, .recursive_read_only_mounts = true});
+    // Read-only mounts are made by init/oci.cc, whatever the runtime can do; and pods with user
+    // namespaces by no runtime yet, also where it could.
+    list.push_back({.name = runtime.name,
+                    .version = runtime.version,
+                    .features = runtime.features ? DescribeFeatures(*runtime.features) : "",
+                    .recursive_read_only_mounts = true});
   }
   return list;
 }
@@ -62,6 +65,15 @@ Result<> RuntimeImpl::NameOciRuntime(const SandboxPtr& sandbox, ContainerRecord&
   if (runtime == nullptr) return {};
   record.oci_command = runtime->command;
   record.oci_root = runtime->root;
+  if (record.apparmor_profile.empty() || !runtime->features || runtime->features->apparmor) {
+    return {};
+  }
+  // It would run the container unconfined, or fail with words of its own.
+  if (record.spec.apparmor.kind != AppArmorSpec::Kind::kNodeDefault) {
+    return Error(Code::kInvalidArgument,
+                 "runtime handler \"" + runtime->name + "\" has no AppArmor");
+  }
+  record.apparmor_profile.clear();
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "runtime/core/shim_link.h"
+#include "runtime/linux/apparmor.h"
 #include "runtime/linux/cgroup.h"
 #include "runtime/oci/handlers.h"
 #include "runtime/runtime.h"
@@ -175,6 +176,7 @@ class RuntimeImpl final : public Runtime {
   std::unique_ptr<OciHandlers> handlers_;
   bool overlay_single_layers_ = false;
   std::unique_ptr<Cgroups> cgroups_;
+  mutable AppArmor apparmor_;
   std::unique_ptr<ShimLinks> links_;
 
   mutable std::mutex mutex_;

@@ -5,10 +5,13 @@
 #include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/magic.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -83,6 +86,23 @@ Result<std::string> FindProgram(const std::string& name, std::string_view search
                     "\"" + name + "\": executable file not found in $PATH");
 }
 
+// A file of the process's own in /proc, reached across no mount: neither a mount of the container's
+// over /proc nor one below it takes what is written.
+Result<UniqueFd> OpenOwnAttribute(const char* path) {
+  const UniqueFd proc = TRY(OpenFile("/proc", O_PATH | O_DIRECTORY));
+  struct statfs filesystem {};
+  if (::fstatfs(proc.get(), &filesystem) != 0) return Error::Sys(errno, "fstatfs", "/proc");
+  if (filesystem.f_type != PROC_SUPER_MAGIC) {
+    return Error(Code::kFailedPrecondition, "/proc is not procfs");
+  }
+  open_how how{};
+  how.flags = O_WRONLY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  UniqueFd file(static_cast<int>(::syscall(SYS_openat2, proc.get(), path, &how, sizeof how)));
+  if (!file) return Error::Sys(errno, "openat2", "/proc/" + std::string(path));
+  return file;
+}
+
 }  // namespace
 
 Result<uint64_t> OwnCapabilities() {
@@ -104,6 +124,23 @@ Result<> ResolveContainerUser(Launch& launch) {
 Result<> ChangeDirectory(Launch& launch) {
   const std::string& cwd = launch.spec.container.cwd;
   if (::chdir(cwd.empty() ? "/" : cwd.c_str()) != 0) return Error::Sys(errno, "chdir", cwd);
+  return {};
+}
+
+// Of the next exec, which is the program's.
+Result<> SetAppArmor(Launch& launch) {
+  const std::string& profile = launch.spec.apparmor_profile;
+  if (profile.empty()) return {};
+  Result<UniqueFd> file = OpenOwnAttribute("self/attr/apparmor/exec");
+  if (!file.ok() && file.error().sys_errno() == ENOENT) {  // before Linux 5.8
+    file = OpenOwnAttribute("self/attr/exec");
+  }
+  const UniqueFd exec = TRY(std::move(file));
+  const std::string word = "exec " + profile;
+  // One write, which the kernel takes whole.
+  if (::write(exec.get(), word.data(), word.size()) < 0) {
+    return Error::Sys(errno, "AppArmor profile", profile);
+  }
   return {};
 }
 

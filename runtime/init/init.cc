@@ -68,6 +68,7 @@ constexpr StepEntry kContainerSteps[] = {
     {Step::kSetLimits, SetLimits},
     {Step::kChangeDirectory, ChangeDirectory},
     {Step::kSealRootfs, SealRootfs},
+    {Step::kSetAppArmor, SetAppArmor},
     {Step::kSetCredentials, SetCredentials},
     {Step::kWaitForGo, WaitForGo},
     {Step::kLoadSeccomp, LoadSeccomp},
@@ -76,17 +77,12 @@ constexpr StepEntry kContainerSteps[] = {
 };
 
 constexpr StepEntry kExecSteps[] = {
-    {Step::kJoinCgroups, JoinCgroups},
-    {Step::kJoinNamespaces, JoinContainerNamespaces},
-    {Step::kOpenTerminal, OpenExecTerminal},
-    {Step::kResolveUser, ResolveContainerUser},
-    {Step::kSetLimits, SetLimits},
-    {Step::kChangeDirectory, ChangeDirectory},
-    {Step::kSetCredentials, SetCredentials},
-    {Step::kWaitForGo, WaitForGo},
-    {Step::kLoadSeccomp, LoadSeccomp},
-    {Step::kDropPrivileges, DropPrivileges},
-    {Step::kExec, ExecProgram},
+    {Step::kJoinCgroups, JoinCgroups},       {Step::kJoinNamespaces, JoinContainerNamespaces},
+    {Step::kOpenTerminal, OpenExecTerminal}, {Step::kResolveUser, ResolveContainerUser},
+    {Step::kSetLimits, SetLimits},           {Step::kChangeDirectory, ChangeDirectory},
+    {Step::kSetAppArmor, SetAppArmor},       {Step::kSetCredentials, SetCredentials},
+    {Step::kWaitForGo, WaitForGo},           {Step::kLoadSeccomp, LoadSeccomp},
+    {Step::kDropPrivileges, DropPrivileges}, {Step::kExec, ExecProgram},
 };
 
 // "create": in the order of a container's own, up to where the runtime takes over.

@@ -92,6 +92,7 @@ Result<> BecomeOciRuntime(Launch& launch);  // returns only on failure
 // credentials.cc
 Result<> ResolveContainerUser(Launch& launch);
 Result<> ChangeDirectory(Launch& launch);
+Result<> SetAppArmor(Launch& launch);
 Result<> SetCredentials(Launch& launch);
 Result<> LoadSeccomp(Launch& launch);
 Result<> DropPrivileges(Launch& launch);

@@ -88,13 +88,15 @@ struct LaunchSpec {
   std::string userns_path;         // where it is pinned
   bool new_pid_namespace = false;  // make it, once in the user namespace
   bool host_network = false;       // of the sandbox
+  std::string apparmor_profile;    // that the program runs under; empty: none
 };
 
 template <class A>
 void Describe(A& archive, LaunchSpec& l) {
   archive(l.kind, l.cgroup_task_files, l.overlay_single_layers, l.sandbox, l.netns_path,
           l.scratch_dir, l.container, l.seccomp_filter, l.cgroup_hierarchies, l.ipc, l.devices,
-          l.exec, l.oci, l.user_namespace, l.userns_path, l.new_pid_namespace, l.host_network);
+          l.exec, l.oci, l.user_namespace, l.userns_path, l.new_pid_namespace, l.host_network,
+          l.apparmor_profile);
 }
 
 template <class A>

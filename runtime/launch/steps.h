@@ -39,8 +39,9 @@ enum class Step : uint8_t {
   kPrepareBundle,  // of an OCI runtime
   kWriteConfig,
   kEnterUserNamespace,
+  kSetAppArmor,
 };
-constexpr Step LastOf(Step) { return Step::kEnterUserNamespace; }
+constexpr Step LastOf(Step) { return Step::kSetAppArmor; }
 
 constexpr std::string_view StepName(Step step) {
   switch (step) {
@@ -71,6 +72,7 @@ constexpr std::string_view StepName(Step step) {
     case Step::kPrepareBundle: return "prepare bundle";
     case Step::kWriteConfig: return "write bundle configuration";
     case Step::kEnterUserNamespace: return "enter user namespace";
+    case Step::kSetAppArmor: return "set AppArmor profile";
   }
   return "unknown step";
 }

@@ -56,7 +56,7 @@ const char* RlimitName(int resource) {
   }
 }
 
-json Process(const ContainerSpec& container, const OciFacts& facts) {
+json Process(const ContainerSpec& container, const std::string& apparmor, const OciFacts& facts) {
   json process{
       {"terminal", container.terminal},
       {"user",
@@ -71,6 +71,7 @@ json Process(const ContainerSpec& container, const OciFacts& facts) {
       {"noNewPrivileges", container.no_new_privs},
       {"oomScoreAdj", facts.oom_score_adj},
   };
+  if (!apparmor.empty()) process["apparmorProfile"] = apparmor;
   json& limits = process["rlimits"] = json::array();
   for (const RlimitSpec& limit : container.rlimits) {
     limits.push_back(
@@ -223,7 +224,7 @@ std::string OciResources(const ResourceSpec& limits, const std::vector<DeviceRul
 std::string OciConfig(const LaunchSpec& spec, const OciFacts& facts) {
   const json config{
       {"ociVersion", kOciVersion},
-      {"process", Process(spec.container, facts)},
+      {"process", Process(spec.container, spec.apparmor_profile, facts)},
       {"root",
        {{"path", OciRootfsPath(spec.oci.bundle)}, {"readonly", spec.container.rootfs.readonly}}},
       {"mounts", Mounts(spec)},

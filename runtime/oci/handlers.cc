@@ -30,6 +30,11 @@ Result<OciRuntime> Probe(const OciHandler& handler, const std::string& state_dir
                                                 std::to_string(output.status.ShellCode()));
   }
   runtime.version = FirstLine(output.out);
+  const auto features = RunProgram(
+      {.path = handler.path, .argv = {handler.path, "features"}, .env = {}}, {}, kProbePatience);
+  if (features.ok() && features->status.Success()) {
+    runtime.features = ParseOciFeatures(features->out);
+  }
   TRY(MakeDirectories(runtime.root, 0700));
   runtime.command = {handler.path, "--root", runtime.root};
   runtime.command.insert(runtime.command.end(), handler.args.begin(), handler.args.end());

@@ -52,11 +52,12 @@ struct ContainerRecord {
   // Empty: the built-in way.
   std::vector<std::string> oci_command;
   std::string oci_root;
+  std::string apparmor_profile;  // that its processes run under; empty: none
 };
 template <class A>
 void Describe(A& archive, ContainerRecord& r) {
   archive(r.version, r.boot_id, r.spec, r.stage, r.created, r.cgroup_path, r.oci_command,
-          r.oci_root);
+          r.oci_root, r.apparmor_profile);
 }
 
 template <class T>

@@ -72,6 +72,12 @@ void Describe(A& archive, UserSpec& u) {
   archive(u.user, u.group, u.additional_gids, u.groups_from_image);
 }
 
+constexpr AppArmorSpec::Kind LastOf(AppArmorSpec::Kind) { return AppArmorSpec::Kind::kProfile; }
+template <class A>
+void Describe(A& archive, AppArmorSpec& s) {
+  archive(s.kind, s.profile);
+}
+
 template <class A>
 void Describe(A& archive, LogSpec& l) {
   archive(l.path, l.rotate_bytes, l.keep_files);
@@ -82,7 +88,8 @@ void Describe(A& archive, ContainerSpec& c) {
   archive(c.id, c.sandbox_id, c.rootfs, c.argv, c.env, c.cwd, c.user, c.terminal, c.stdin_open,
           c.stdin_once, c.log, c.mounts, c.devices, c.privileged, c.capabilities, c.seccomp,
           c.no_new_privs, c.masked_paths, c.readonly_paths, c.rlimits, c.pid, c.target_id,
-          c.host_cgroup_namespace, c.resources, c.oom_score_adj, c.stop_signal, c.client_data);
+          c.host_cgroup_namespace, c.resources, c.oom_score_adj, c.stop_signal, c.client_data,
+          c.apparmor);
 }
 
 template <class A>

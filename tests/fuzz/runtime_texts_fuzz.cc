@@ -1,10 +1,12 @@
 // Texts that the runtime reads from images and users: passwd and group files, seccomp profiles,
-// mountinfo, and the logs of OCI runtimes.
+// mountinfo, AppArmor's list, and the features and logs of OCI runtimes.
 #include <cstdint>
 
 #include "runtime/init/user.h"
+#include "runtime/linux/apparmor.h"
 #include "runtime/linux/mountinfo.h"
 #include "runtime/linux/seccomp.h"
+#include "runtime/oci/features.h"
 #include "runtime/oci/log.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -19,5 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     CHECK(ParseSeccompProfile(RenderSeccompProfile(*profile), 0).ok());
   }
   (void)LastLogMessage(text);
+  (void)ParseOciFeatures(text);
+  (void)ListsAppArmorProfile(text, "root");
   return 0;
 }

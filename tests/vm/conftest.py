@@ -15,6 +15,7 @@ from tests.vm.vm import HOST_ADDRESS, NETNS, Network, VirtualMachine
 FOLDER = TOP / "build" / "vm"
 KUBECTL = TOP / "build" / "kubectl" / "1.36" / "kubectl"
 REGISTRY = f"{HOST_ADDRESS}:5000"
+TOOLS = ["apparmor", "crun", "runc"]  # that the tests need in the machines
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +40,15 @@ def _dependencies(package):
 
 @pytest.fixture(scope="module")
 def machines(request, package):
-    """As many as the module says in MACHINES; one, where it says nothing."""
-    run(TOP / "tests" / "vm" / "build-image", FOLDER, *_dependencies(package), timeout=900)
+    """As many as the module says in MACHINES; one, where it says nothing, which then has both of this host's
+    processors."""
+    run(TOP / "tests" / "vm" / "build-image", FOLDER, *_dependencies(package), *TOOLS, timeout=900)
+    count = getattr(request.module, "MACHINES", 1)
     network = Network()
-    made = [VirtualMachine(FOLDER, number + 1) for number in range(getattr(request.module, "MACHINES", 1))]
+    made = [VirtualMachine(FOLDER, number + 1, processors=2 if count == 1 else 1) for number in range(count)]
     for vm in made:
         vm.power_off()
-    network.up(len(made))
+    network.up(count)
     try:
         for vm in made:
             vm.create()
@@ -75,3 +78,13 @@ def registry(machines, tmp_path_factory):
         run("ip", "netns", "exec", NETNS, images.BUILDER, "--push", REGISTRY)
         yield REGISTRY
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def node(machine, registry, package):
+    """The one machine as a cluster of its own."""
+    machine.install(package, KUBECTL)
+    machine.ssh("systemctl enable --now skiff-control-plane")
+    machine.join(machine, registry)
+    machine.kubectl("wait --for=condition=Ready node/node1 --timeout=120s")
+    return machine

@@ -14,6 +14,7 @@ from tests.support.waiting import wait_for
 
 NETNS = "skiff-vm"
 HOST_ADDRESS = "10.77.0.1"
+HOST_ADDRESS_6 = "fd00:77::1"
 
 
 class Network:
@@ -22,8 +23,9 @@ class Network:
     def up(self, machines=1):
         self.down()
         run("ip", "netns", "add", NETNS)
-        for words in ["link set lo up", "link add br0 type bridge", "link set br0 up",
-                      f"addr add {HOST_ADDRESS}/24 dev br0"]:
+        # Without multicast snooping, which a bridge in emulation's company takes seconds to settle.
+        for words in ["link set lo up", "link add br0 type bridge mcast_snooping 0", "link set br0 up",
+                      f"addr add {HOST_ADDRESS}/24 dev br0", f"addr add {HOST_ADDRESS_6}/64 dev br0 nodad"]:
             run("ip", "-n", NETNS, *words.split())
         for number in range(1, machines + 1):
             run("ip", "netns", "exec", NETNS, "ip", "tuntap", "add", f"tap{number}", "mode", "tap")
@@ -34,13 +36,21 @@ class Network:
 
 
 class VirtualMachine:
-    def __init__(self, folder, number):
+    """processors: that the machine sees; more of them than this host has make it no faster."""
+
+    def __init__(self, folder, number, processors=1):
         self.folder = pathlib.Path(folder)
         self.number = number
+        self.processors = processors
         self.name = f"node{number}"
-        self.address = f"10.77.0.1{number}"
+        self.address, self.address6 = f"10.77.0.1{number}", f"fd00:77::1{number}"
         self.disk = self.folder / f"{self.name}.qcow2"
         self.pid_file = self.folder / f"{self.name}.pid"
+
+    @property
+    def tap(self):
+        """Its end of the wire, in NETNS: what passes there is all that the machine sees."""
+        return f"tap{self.number}"
 
     def create(self):
         """A fresh disk on top of the base image."""
@@ -49,15 +59,16 @@ class VirtualMachine:
 
     def power_on(self):
         mac = f"52:54:00:77:00:1{self.number}"
-        append = (f"console=ttyS0 panic=-1 quiet mitigations=off audit=0 apparmor=0 net.ifnames=0 "
-                  f"systemd.hostname={self.name} "
-                  f"ip={self.address}::{HOST_ADDRESS}:255.255.255.0:{self.name}:eth0:off")
+        networks = [f"{self.address}::{HOST_ADDRESS}:255.255.255.0", f"[{self.address6}]::[{HOST_ADDRESS_6}]:64"]
+        append = " ".join(["console=ttyS0 panic=-1 quiet mitigations=off audit=0 net.ifnames=0",
+                           f"systemd.hostname={self.name}",
+                           *(f"ip={network}:{self.name}:eth0:off" for network in networks)])
         run("ip", "netns", "exec", NETNS, "qemu-system-x86_64", "-daemonize", "-pidfile", self.pid_file,
             "-name", self.name, "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=128", "-cpu", "max",
-            "-m", "1024", "-smp", "1", "-nodefaults", "-display", "none", "-no-reboot",
+            "-m", "1024", "-smp", self.processors, "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd", "-append", append,
             "-drive", f"file={self.disk},if=none,id=d0,format=qcow2", "-device", "virtio-blk-pci,drive=d0",
-            "-netdev", f"tap,id=n0,ifname=tap{self.number},script=no,downscript=no",
+            "-netdev", f"tap,id=n0,ifname={self.tap},script=no,downscript=no",
             "-device", f"virtio-net-pci,netdev=n0,mac={mac}", "-device", "virtio-rng-pci",
             "-serial", f"file:{self.folder}/{self.name}.console")
 
@@ -71,16 +82,32 @@ class VirtualMachine:
         wait_for(f"{self.name} to come up ({self.folder}/{self.name}.console)",
                  lambda: self.ssh("true", check=False, timeout=seconds).returncode == 0, seconds)
 
+    def _pidfd(self):
+        """Of its qemu; None when it is off."""
+        try:
+            return os.pidfd_open(int(self.pid_file.read_text()))
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+
     def power_off(self):
         """A power cut."""
-        try:
-            pidfd = os.pidfd_open(int(self.pid_file.read_text()))
-        except (FileNotFoundError, ProcessLookupError, ValueError):
+        pidfd = self._pidfd()
+        if pidfd is None:
             return
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         select.select([pidfd], [], [], 30)
         os.close(pidfd)
         self.pid_file.unlink(missing_ok=True)
+
+    def reboot(self):
+        """In order: systemd stops everything first."""
+        pidfd = self._pidfd()
+        self.ssh("systemctl reboot", check=False)
+        if not select.select([pidfd], [], [], 180)[0]:
+            raise TimeoutError(f"{self.name} does not go down ({self.folder}/{self.name}.console)")
+        os.close(pidfd)
+        self.power_on()
+        self.wait_up()
 
     def _ssh_command(self):
         return ["ip", "netns", "exec", NETNS, "ssh", "-q", "-i", str(self.folder / "id"),

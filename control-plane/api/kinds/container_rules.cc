@@ -357,6 +357,9 @@ void ValidateSecurityContext(const core::SecurityContext& context, const FieldPa
       errors.Required(at.Child("localhostProfile"), "must be set when seccomp type is Localhost");
     }
   }
+  if (context.has_app_armor_profile()) {
+    ValidateAppArmor(context.app_armor_profile(), path.Child("appArmorProfile"), errors);
+  }
 }
 
 void ValidateContainer(const core::Container& container, const std::set<std::string>& volumes,

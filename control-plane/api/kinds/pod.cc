@@ -14,6 +14,7 @@ void PrepareCreate(core::Pod& pod) {
   pod.clear_status();
   pod.mutable_status()->set_phase("Pending");
   pod.mutable_status()->set_qos_class(PodQosClass(pod.spec()));
+  SyncAppArmor(pod);
 }
 
 void PrepareUpdate(core::Pod& pod, const core::Pod& old) {

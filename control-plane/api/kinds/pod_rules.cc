@@ -213,11 +213,18 @@ void ValidatePodSpec(const core::PodSpec& spec, const FieldPath& path, FieldErro
   for (int i = 0; i < spec.tolerations_size(); ++i) {
     ValidateToleration(spec.tolerations(i), ElementAt(path, "tolerations", i), errors);
   }
+  if (spec.security_context().has_app_armor_profile()) {
+    ValidateAppArmor(spec.security_context().app_armor_profile(),
+                     path.Child("securityContext").Child("appArmorProfile"), errors);
+  }
   ValidatePlacement(spec, path, errors);
 }
 
 void ValidatePod(const core::Pod& pod, FieldErrors& errors) {
+  ValidateAppArmorAnnotations(pod.metadata(), pod.spec(),
+                              FieldPath("metadata").Child("annotations"), errors);
   ValidatePodSpec(pod.spec(), FieldPath("spec"), errors);
+  ValidateAppArmorAgreement(pod, errors);
 }
 
 void ValidatePodTemplate(const core::PodTemplateSpec& pod_template, const FieldPath& path,
@@ -226,6 +233,8 @@ void ValidatePodTemplate(const core::PodTemplateSpec& pod_template, const FieldP
   for (const auto& [key, value] : pod_template.metadata().annotations()) {
     CheckLabelKey(key, path.Child("metadata").Child("annotations"), errors);
   }
+  ValidateAppArmorAnnotations(pod_template.metadata(), pod_template.spec(),
+                              path.Child("metadata").Child("annotations"), errors);
   ValidatePodSpec(pod_template.spec(), path.Child("spec"), errors);
 }
 
@@ -239,6 +248,7 @@ void ValidatePodUpdate(const core::Pod& pod, const core::Pod& old, FieldErrors& 
   ValidateDeadlineUpdate(pod, old, errors);
   ValidateTolerationUpdate(pod, old, errors);
   ValidateGateUpdate(pod, old, errors);
+  ValidateAppArmorUpdate(pod, old, errors);
   if (!SameMessage(Unchanged(pod, old).spec(), old.spec())) {
     errors.Forbidden(
         FieldPath("spec"),

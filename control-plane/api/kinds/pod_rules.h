@@ -8,12 +8,16 @@
 #include "control-plane/api/kind.h"
 
 namespace k8s::core::v1 {
+class AppArmorProfile;
 class Container;
 class Pod;
 class PodSpec;
 class PodTemplateSpec;
 class Volume;
 }  // namespace k8s::core::v1
+namespace k8s::meta::v1 {
+class ObjectMeta;
+}
 
 namespace skiff::cp {
 
@@ -47,6 +51,20 @@ void ValidateContainers(const k8s::core::v1::PodSpec& spec, const FieldPath& pat
 // Affinity and topologySpreadConstraints.
 void ValidatePlacement(const k8s::core::v1::PodSpec& spec, const FieldPath& path,
                        FieldErrors& errors);
+
+// AppArmor (apparmor_rules.cc): a profile, the annotations of a pod or template that name them,
+// that a new pod's annotations and fields say the same, and that a pod keeps them.
+void ValidateAppArmor(const k8s::core::v1::AppArmorProfile& profile, const FieldPath& path,
+                      FieldErrors& errors);
+void ValidateAppArmorAnnotations(const k8s::meta::v1::ObjectMeta& metadata,
+                                 const k8s::core::v1::PodSpec& spec, const FieldPath& path,
+                                 FieldErrors& errors);
+void ValidateAppArmorAgreement(const k8s::core::v1::Pod& pod, FieldErrors& errors);
+void ValidateAppArmorUpdate(const k8s::core::v1::Pod& pod, const k8s::core::v1::Pod& old,
+                            FieldErrors& errors);
+// A new pod's annotations become fields and its fields annotations, each where the other is
+// missing, as clients and nodes of either age read one of them.
+void SyncAppArmor(k8s::core::v1::Pod& pod);
 
 // kubectl's columns for pods.
 std::vector<TableColumn> PodColumns();
