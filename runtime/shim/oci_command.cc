@@ -1,6 +1,7 @@
 #include "runtime/shim/oci_command.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -74,13 +75,17 @@ Result<UniqueFd> ConsoleSocket::Receive() {
 
 void OciCommand::OnReady(const LaunchReady& ready, UniqueFd) {
   outcome_.user = ready.user;
-  (void)process_.Go(request_.console_socket);  // fails only when init is gone, which SIGCHLD tells
+  Result<> told = process_.Go(request_.console_socket);
+  if (told.ok()) return;
+  // Nobody else would tell it: its end answers.
+  outcome_.error = std::move(told).error().With("OCI runtime, " + request_.name);
+  (void)process_.Signal(SIGKILL);  // it may have ended meanwhile
 }
 
 void OciCommand::OnLaunchFailed(const LaunchFailure& failure) { outcome_.launch = failure; }
 
 void OciCommand::OnEnded(ExitStatus status) {
-  if (!outcome_.launch && !status.Success()) {
+  if (outcome_.ok() && !status.Success()) {
     std::string message =
         LastLogMessage(ReadFile(OciLogPath(request_.bundle), kLogLimitBytes).value_or(""));
     if (message.empty()) message = "exit status " + std::to_string(status.ShellCode());
