@@ -222,6 +222,9 @@ Result<> RuntimeService::StopContainer(const api::StopContainerRequest& request,
       std::chrono::seconds(std::clamp<int64_t>(request.timeout(), 0, kMaxGraceSeconds));
   TRY(deps_.runtime->StopContainer((*found)->id, grace));
   Observe(**found);
+  // It may have ended because its pod was lost: who lists next sees that too.
+  const auto sandbox = table_.FindSandbox((*found)->sandbox_id);
+  if (sandbox.ok()) Observe(**sandbox);
   return {};
 }
 

@@ -238,6 +238,17 @@ TEST_F(ServiceTest, ATornNetworkIsToldUntilItIsGone) {
   EXPECT_TRUE(runtime_.Sandboxes().empty());
 }
 
+TEST_F(ServiceTest, WhoStopsAContainerOfALostPodSeesThatItIsLost) {
+  const auto sandbox = *RunSandbox(SandboxRequest());
+  const auto container = *CreateContainer(sandbox, Pull());
+  ASSERT_TRUE(runtime_.StopSandbox(sandbox).ok());  // nobody has told of it yet
+  api::StopContainerRequest request;
+  request.set_container_id(container);
+  api::StopContainerResponse response;
+  ASSERT_TRUE(service_->StopContainer(request, &response).ok());
+  EXPECT_EQ(SandboxStatus(sandbox).status().state(), api::SANDBOX_NOTREADY);
+}
+
 TEST_F(ServiceTest, TheSameRequestsAtOnceAreOne) {
   std::vector<std::thread> clients;
   std::vector<Result<std::string>> answers(8, Error(Code::kInternal, "none"));
