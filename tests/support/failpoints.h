@@ -8,7 +8,8 @@
 //
 // The plan lies in a file that the test and all programs under test map, so it can be changed while
 // they run. A visit is named by its program, its point, and how many times that program has passed
-// that point before in the same run: threads that work side by side do not change the names.
+// that point before in the same run: threads that work side by side do not change the names. What a
+// program does about interfaces in its own time is a program of its own, "skiff-cni/links".
 #pragma once
 
 #include <atomic>

@@ -35,6 +35,7 @@ constexpr const char* kDaemon = NodeUnderTest::kProgram;
 constexpr const char* kShim = "skiff-shim";
 constexpr const char* kInit = "skiff-init";
 constexpr const char* kPlugin = "skiff-cni";
+constexpr const char* kLater = "skiff-cri-under-test/links";  // whatever operation is under way
 
 // How far a pod is.
 enum class Progress { kNothing, kSandbox, kContainer, kRunning };
@@ -122,6 +123,77 @@ std::vector<Case> Cases() {
   return cases;
 }
 
+// What is left of a node's pods. The interface of a pod, and the lease that remembers it, go a
+// moment after the pod (cni/link_removal.h), and nobody waits for them here either: what is still
+// there some tries later is a leak of the one after which it was first seen.
+class Leftovers {
+ public:
+  explicit Leftovers(LeakScope scope) : check_(std::move(scope)) {}
+
+  std::vector<std::string> After(const std::string& tried) {
+    std::vector<std::string> left;
+    std::set<std::string> passing;
+    (void)Eventually(
+        [&] {
+          left.clear();
+          passing.clear();
+          for (const std::string& item : check_.Differences(milliseconds(0))) {
+            if (IsPassing(item)) {
+              passing.insert(item);
+            } else {
+              left.push_back(item);
+            }
+          }
+          return left.empty();
+        },
+        seconds(4));  // what is left then is told
+    std::erase_if(passing_, [&](const auto& entry) { return !passing.contains(entry.first); });
+    const auto now = std::chrono::steady_clock::now();
+    for (const std::string& item : passing) {
+      const Seen& seen = passing_.try_emplace(item, Seen{tried, now}).first->second;
+      if (now - seen.first > seconds(4)) left.push_back(Told(item));
+    }
+    return left;
+  }
+
+  std::vector<std::string> AtTheEnd() const {
+    std::vector<std::string> left = check_.Differences(seconds(4));
+    std::transform(left.begin(), left.end(), left.begin(),
+                   [this](const std::string& item) { return Told(item); });
+    return left;
+  }
+
+ private:
+  struct Seen {
+    std::string tried;
+    std::chrono::steady_clock::time_point first;
+  };
+  static bool IsPassing(const std::string& item) {
+    return item.starts_with("+ link: veth") || item.ends_with(".retired");
+  }
+  std::string Told(const std::string& item) const {
+    auto seen = passing_.find(item);
+    return seen == passing_.end() ? item : item + ", of " + seen->second.tried;
+  }
+
+  const LeakCheck check_;
+  std::map<std::string, Seen> passing_;
+};
+
+// Ids and numbers, which differ from run to run, are '#'.
+std::string WithoutNumbers(std::string_view text) {
+  constexpr size_t kShortestId = 8;
+  std::string plain;
+  for (size_t at = 0; at < text.size();) {
+    const size_t hex = std::min(text.find_first_not_of("0123456789abcdef", at), text.size());
+    const size_t decimal = std::min(text.find_first_not_of("0123456789", at), text.size());
+    const size_t end = hex - at >= kShortestId ? hex : decimal;
+    plain += end > at ? '#' : text[at];
+    at = std::max(end, at + 1);
+  }
+  return plain;
+}
+
 class RecoveryLoop : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -164,7 +236,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
 
   void TakeBaseline() {
     EXPECT_TRUE(InterfacesSettled(*node_));
-    leaks_ = std::make_unique<LeakCheck>(NodeScope(*node_));
+    leftovers_ = std::make_unique<Leftovers>(NodeScope(*node_));
     rules_ = Rules();
     descriptors_ = ServerDescriptors();
   }
@@ -254,8 +326,8 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
     EXPECT_NE(Rules().find(address), std::string::npos) << "no host port of " << address;
   }
 
-  void ExpectNothingLeft() {
-    EXPECT_THAT(leaks_->Differences(seconds(4)), IsEmpty());
+  void ExpectNothingLeft(const std::string& tried) {
+    EXPECT_THAT(leftovers_->After(tried), IsEmpty());
     if (HasHostPorts()) {
       EXPECT_EQ(Rules(), rules_);
     }
@@ -278,11 +350,53 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
     ExpectOk(operation.run(*pod_));
     std::vector<FailpointVisit> visits = node_->failpoints().Visits();
     node_->failpoints().Off();
+    std::erase_if(visits, [](const FailpointVisit& visit) { return visit.program == kLater; });
     Verify(operation);
-    Finish(operation);
+    Finish(operation, "the undisturbed run");
     surveyed_.insert(operation.name);
     for (const FailpointVisit& visit : visits) reached_.insert(visit.point);
-    return IsLong() ? visits : Sample(visits);
+    if (GetParam().kind == Kind::kPlain) plain_visits_[operation.name] = Signatures(visits);
+    return IsLong() ? visits : Sample(Peculiar(operation, visits));
+  }
+
+  // What the visits are about, whichever pod it is.
+  std::multiset<std::string> Signatures(const std::vector<FailpointVisit>& visits) {
+    std::multiset<std::string> signatures;
+    for (const FailpointVisit& visit : visits) signatures.insert(Signature(visit));
+    return signatures;
+  }
+  std::string Signature(const FailpointVisit& visit) const {
+    std::string_view subject = visit.subject;
+    if (subject.starts_with(node_->root())) subject.remove_prefix(node_->root().size());
+    return visit.program + ": " + visit.point + " " + WithoutNumbers(subject);
+  }
+
+  // Of a pod that is not plain only what goes another way: from there on, where the operation makes
+  // something that is to be undone; up to there, where it takes it away. What lies before, or
+  // behind, is the same as for a plain pod, of which all is tried.
+  std::vector<FailpointVisit> Peculiar(const Operation& operation,
+                                       const std::vector<FailpointVisit>& visits) const {
+    auto plain = plain_visits_.find(operation.name);
+    if (GetParam().kind == Kind::kPlain || plain == plain_visits_.end()) return visits;
+    std::multiset<std::string> same = plain->second;
+    auto first = visits.end(), last = visits.begin();
+    for (auto visit = visits.begin(); visit != visits.end(); ++visit) {
+      if (auto found = same.find(Signature(*visit)); found != same.end()) {
+        same.erase(found);
+        continue;
+      }
+      if (first == visits.end()) first = visit;
+      last = visit + 1;
+    }
+    if (first == visits.end()) {
+      // The same steps, in other namespaces.
+      std::vector<FailpointVisit> steps;
+      std::copy_if(visits.begin(), visits.end(), std::back_inserter(steps),
+                   [](const FailpointVisit& visit) { return visit.program == kInit; });
+      return steps;
+    }
+    return operation.after < operation.before ? std::vector(visits.begin(), last)
+                                              : std::vector(first, visits.end());
   }
 
   // Of each point in each program the first two visits and the last: a loop over rules or
@@ -303,10 +417,10 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
     BringTo(operation.before);
   }
 
-  void Finish(const Operation& operation) {
+  void Finish(const Operation& operation, const std::string& tried) {
     CleanUp();
     if (!operation.with_image) ExpectOk(pod_->RemoveImage());
-    ExpectNothingLeft();
+    ExpectNothingLeft(tried);
   }
 
   // A pod whose supervisor, or whose only process, was lost: kubelet removes it and makes another.
@@ -345,12 +459,12 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
                        std::string_view(operation.name) != "StopPodSandbox";
     if (!second.ok() || (to_be_ready && !pod_->SandboxIsReady())) {
       // Only what was lost for good may be so.
-      EXPECT_FALSE(in_daemon || visit.program == kPlugin)
+      EXPECT_FALSE(in_daemon || visit.program.starts_with(kPlugin))
           << "first: " << Text(first) << "; then: " << Text(second);
       Replace(operation);
     }
     Verify(operation);
-    Finish(operation);
+    Finish(operation, visit.Name());
   }
 
   void Loop(FailpointAction action, bool onwards = false) {
@@ -362,6 +476,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
       auto begin = std::chrono::steady_clock::now();
       Try(operation, visit, action, onwards);
       auto took = std::chrono::steady_clock::now() - begin;
+      EXPECT_LT(took, seconds(20)) << "somebody waits for an answer that nobody gives";
       if (took > seconds(3)) {
         std::printf("slow: %s (%s): %lld ms\n", visit.Name().c_str(), visit.subject.c_str(),
                     static_cast<long long>(took / milliseconds(1)));
@@ -371,6 +486,7 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
         return;
       }
     }
+    EXPECT_THAT(leftovers_->AtTheEnd(), IsEmpty());
     std::printf("%s: %zu failpoints, %zu of them reached again\n", GetParam().name().c_str(),
                 visits.size(), fired_);
     if (action == FailpointAction::kFail) {
@@ -385,22 +501,25 @@ class RecoveryLoop : public ::testing::TestWithParam<Case> {
   std::unique_ptr<TempDir> work_;
   std::unique_ptr<NodeUnderTest> node_;
   std::unique_ptr<PodClient> pod_;
-  std::unique_ptr<LeakCheck> leaks_;
+  std::unique_ptr<Leftovers> leftovers_;
   std::string rules_;
   std::multiset<std::string> descriptors_;
   static inline std::set<std::string> surveyed_, reached_;
+  static inline std::map<std::string, std::multiset<std::string>> plain_visits_;  // by operation
   size_t fired_ = 0;
 };
 
 TEST_P(RecoveryLoop, Fail) { Loop(FailpointAction::kFail); }
 TEST_P(RecoveryLoop, Kill) { Loop(FailpointAction::kKill); }
-TEST_P(RecoveryLoop, FailOnwards) {
-  if (!IsLong()) GTEST_SKIP() << "SKIFF_LOOPS=long";
-  Loop(FailpointAction::kFail, /*onwards=*/true);
-}
 
-INSTANTIATE_TEST_SUITE_P(Calls, RecoveryLoop, ::testing::ValuesIn(Cases()),
-                         [](const auto& instance) { return instance.param.name(); });
+class LongRecoveryLoop : public RecoveryLoop {};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(LongRecoveryLoop);
+TEST_P(LongRecoveryLoop, FailOnwards) { Loop(FailpointAction::kFail, /*onwards=*/true); }
+
+std::string NameOf(const ::testing::TestParamInfo<Case>& instance) { return instance.param.name(); }
+INSTANTIATE_TEST_SUITE_P(Calls, RecoveryLoop, ::testing::ValuesIn(Cases()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Calls, LongRecoveryLoop,
+                         ::testing::ValuesIn(IsLong() ? Cases() : std::vector<Case>()), NameOf);
 
 }  // namespace
 }  // namespace skiff::test
