@@ -66,7 +66,7 @@ struct AgentConfig {
   std::vector<std::string> pod_cidrs = {"10.88.0.0/16"};  // at most one a family
   std::vector<RegistryConfig> registries;
   std::vector<RuntimeHandlerConfig> runtime_handlers;
-  std::string proxy_mode = "iptables";  // "nftables", "auto", "none"
+  std::string proxy_mode = "auto";  // "iptables", "nftables", "none"
   std::string overlay_mode = "vxlan";
   std::string network_policy_mode = "nftables";
   DnsSettings dns;

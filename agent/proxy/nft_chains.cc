@@ -73,6 +73,11 @@ net::IpPrefix Loopback(net::IpFamily family) {
   return net::IpPrefix::Parse(family == net::IpFamily::kV4 ? "127.0.0.0/8" : "::1/128").value();
 }
 
+// route_localnet is for IPv4 alone.
+bool AnswersOnLoopback(const PlanContext& context) {
+  return context.family == net::IpFamily::kV4 && context.localhost_nodeports;
+}
+
 // Both ways to find the data of the packet's destination.
 enum class From : uint8_t { kFrontend, kNodePort };
 
@@ -260,8 +265,10 @@ ChainPlan ServicesChain(const PlanContext& context) {
   plan.rules.push_back({"services", FindPath(context, From::kFrontend).Dispatch(kPathSlot, paths),
                         "by the destination's path"});
   auto add_nodeports = [&](Body body) {
-    body.In(End::kDestination, Loopback(context.family), /*inside=*/false)
-        .Is({Source::RouteType{End::kDestination}}, Key().Mark(net::nft::kAddressLocal));
+    if (!AnswersOnLoopback(context)) {
+      body.In(End::kDestination, Loopback(context.family), /*inside=*/false);
+    }
+    body.Is({Source::RouteType{End::kDestination}}, Key().Mark(net::nft::kAddressLocal));
     plan.rules.push_back(
         {"services", FindPath(context, From::kNodePort, std::move(body)).Dispatch(kPathSlot, paths),
          "by the node port's path"});
@@ -297,6 +304,21 @@ ChainPlan PostroutingChain(const PlanContext& context) {
           .Then(net::nft::Masquerade()),
       "endpoints that reach themselves");
   return plan;
+}
+
+// route_localnet lets neighbours address 127.0.0.0/8 of this node.
+ChainPlan LoopbackChain(const PlanContext& context) {
+  const net::IpPrefix loopback = Loopback(context.family);
+  return {.chain = {.name = "input", .base = net::nft::BaseChain{.hook = net::nft::Hook::kInput}},
+          .rules = {{"input",
+                     Body()
+                         .In(End::kSource, loopback, /*inside=*/false)
+                         .In(End::kDestination, loopback)
+                         .HasNone({Source::CtState()},
+                                  net::nft::kStateEstablished | net::nft::kStateRelated)
+                         .HasNone({Source::CtStatus()}, net::nft::kStatusDnat)
+                         .Decide(Verdict::Drop()),
+                     "block incoming localnet connections"}}};
 }
 
 }  // namespace
@@ -407,6 +429,7 @@ std::vector<ChainPlan> BaseChains(const PlanContext& context) {
            {"forward",
             Body().HasAny({Source::CtState()}, net::nft::kStateInvalid).Decide(Verdict::Drop()),
             "what belongs to no connection"}}});
+  if (AnswersOnLoopback(context)) chains.push_back(LoopbackChain(context));
   return chains;
 }
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "agent/proxy/proxy.h"
@@ -126,6 +127,19 @@ TEST_F(NftPlanTest, ChainsLeadToThoseBeforeThem) {
     }
     EXPECT_THAT(known, Contains("external-local-3-1-60s-guarded"));
   }
+}
+
+TEST_F(NftPlanTest, NodePortsOnLoopbackAreForThisNodeAlone) {
+  auto has_input = [this] {
+    std::vector<ChainPlan> chains = BaseChains(context_);
+    return std::any_of(chains.begin(), chains.end(),
+                       [](const ChainPlan& plan) { return plan.chain.name == "input"; });
+  };
+  EXPECT_TRUE(has_input());
+  context_.localhost_nodeports = false;
+  EXPECT_FALSE(has_input());
+  context_ = {.family = net::IpFamily::kV6, .mark = "0x4000", .localhost_nodeports = true};
+  EXPECT_FALSE(has_input());
 }
 
 class NftProxyTest : public ::testing::Test {
@@ -265,7 +279,10 @@ TEST_F(NftProxyTest, IncrementalEqualsFull) {
   Settle();
   EXPECT_THAT(Elements(ProxySet::kFrontends), IsEmpty());
   EXPECT_THAT(Elements(ProxySet::kPaths), IsEmpty());
-  size_t standing = BaseChains({.family = net::IpFamily::kV4, .mark = "0x4000"}).size() + 1;
+  size_t standing =
+      BaseChains({.family = net::IpFamily::kV4, .mark = "0x4000", .localhost_nodeports = false})
+          .size() +
+      1;
   EXPECT_THAT(nft_.List(kTable)->chains, SizeIs(standing));
 }
 

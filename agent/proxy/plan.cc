@@ -250,9 +250,9 @@ std::vector<std::string> NodePortJumps(const PlanContext& context) {
     if (prefix.family() == context.family) jumps.push_back("-d " + prefix.ToString() + " " + rest);
   }
   if (!all) return jumps;
-  if (context.localhost_nodeports) return {rest};
-  return {std::string("! -d ") +
-          (context.family == net::IpFamily::kV4 ? "127.0.0.0/8 " : "::1/128 ") + rest};
+  // On ::1 they never work, for want of a route_localnet.
+  if (context.family == net::IpFamily::kV6) return {"! -d ::1/128 " + rest};
+  return {context.localhost_nodeports ? rest : "! -d 127.0.0.0/8 " + rest};
 }
 
 }  // namespace

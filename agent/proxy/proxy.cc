@@ -454,8 +454,8 @@ Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps de
     return Error(Code::kInvalidArgument, "the nftables mode needs an Nft");
   }
   auto writer = TRY(MakeWriter(config, deps));
-  if (config.mode == Mode::kIptables && config.localhost_nodeports &&
-      deps.iptables.Supports(net::IpFamily::kV4)) {
+  if (config.localhost_nodeports &&
+      (config.mode == Mode::kNftables || deps.iptables.Supports(net::IpFamily::kV4))) {
     TRY(net::WriteNetSysctl("ipv4/conf/all/route_localnet", "1", config.sysctl_root)
             .With("let node ports answer on 127.0.0.1"));
   }

@@ -33,8 +33,7 @@ class Nft;
 namespace skiff::agent::proxy {
 
 // How rules are made: iptables rules in kube-proxy's shape, or maps of nftables
-// (docs/design/0002-nftables-proxy.md). Services behave alike in both, but for node ports on
-// 127.0.0.1, which only iptables mode has.
+// (docs/design/0002-nftables-proxy.md). Services behave alike in both.
 enum class Mode : uint8_t { kIptables, kNftables };
 
 struct Config {
@@ -46,8 +45,7 @@ struct Config {
   std::vector<net::IpPrefix> cluster_cidrs;
   // NodePorts answer on these addresses of the node only; empty: on all.
   std::vector<net::IpPrefix> nodeport_addresses;
-  // In iptables mode, NodePorts also answer on 127.0.0.1 (needs net.ipv4.conf.all.route_localnet,
-  // which is set).
+  // NodePorts also answer on 127.0.0.1 (needs net.ipv4.conf.all.route_localnet, which is set).
   bool localhost_nodeports = true;
   // Masquerade all traffic to cluster IPs.
   bool masquerade_all = false;

@@ -1,6 +1,10 @@
 """A Service's virtual IP and NodePort: every pod answers, and a rolling update loses no one."""
 
 import json
+import os
+import signal
+
+from tests.support.waiting import wait_for
 
 
 def _web(kube, cluster):
@@ -9,7 +13,8 @@ def _web(kube, cluster):
     service = json.loads(kube.out("get", "service", "web", "-o", "json"))
     port = service["spec"]["ports"][0]
     return [f"http://{service['spec']['clusterIP']}:{port['port']}/",
-            f"http://{cluster.nodes[0].address}:{port['nodePort']}/"]
+            f"http://{cluster.nodes[0].address}:{port['nodePort']}/",
+            f"http://127.0.0.1:{port['nodePort']}/"]
 
 
 def _who_answers(cluster, url, wanted):
@@ -52,3 +57,54 @@ def test_a_rolling_update_keeps_the_service_up(kube_new, cluster):
     assert "FAILED" not in (node.root / "asking.log").read_text()
     kube_new("rollout", "undo", "deployment/web")
     kube_new("rollout", "status", "deployment/web", "--timeout=90s")
+
+
+def _restart_agent(cluster, settings):
+    node = cluster.nodes[0]
+    pid = cluster.daemon_pid(node, "skiff-agent")
+    ended = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGTERM)
+    cluster.wait_for_end(ended)
+    (node.root / "etc" / "agent.yaml").write_text(settings)
+    cluster.start_agent(node)
+    cluster.wait_cri(node)
+    cluster.wait_linked(node)
+
+
+def _has_rules_of(node):
+    """The modes that have rules on the node."""
+    modes = set()
+    if "KUBE-SERVICES" in node.run("iptables-save").stdout:
+        modes.add("iptables")
+    if "skiff-proxy" in node.run("nft", "list", "tables").stdout:
+        modes.add("nftables")
+    return modes
+
+
+def test_the_mode_of_the_rules_changes_and_nobody_is_lost(kube_new, cluster):
+    """auto takes nftables here. Each mode's rules come before the other's go."""
+    urls = _web(kube_new, cluster)
+    node = cluster.nodes[0]
+    assert _has_rules_of(node) == {"nftables"}
+    settings = (node.root / "etc" / "agent.yaml").read_text()
+    stop = node.root / "stop-asking"
+    stop.unlink(missing_ok=True)
+    script = f"while [ ! -e {stop} ]; do curl -fsS --max-time 5 -o /dev/null {urls[0]} || echo FAILED; done; echo asked"
+    _, asking = node.start("asking.log", "sh", "-c", script)
+    try:
+        for mode, added in [("iptables", "proxy: {mode: iptables}\n"), ("nftables", "")]:
+            _restart_agent(cluster, settings + added)
+            wait_for(f"rules of {mode} alone", lambda: _has_rules_of(node) == {mode})
+            for url in urls:
+                _who_answers(cluster, url, 3)
+            # And it changes them.
+            kube_new("scale", "deployment", "web", "--replicas=1")
+            wait_for("two pods to be gone", lambda: len(kube_new.out("get", "pods", "-o", "name").split()) == 1)
+            _who_answers(cluster, urls[1], 1)
+            kube_new("scale", "deployment", "web", "--replicas=3")
+            kube_new("rollout", "status", "deployment/web", "--timeout=60s")
+    finally:
+        stop.touch()
+    assert asking.wait(20) == 0
+    log = (node.root / "asking.log").read_text()
+    assert log.splitlines()[-1:] == ["asked"] and "FAILED" not in log

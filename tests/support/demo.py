@@ -53,9 +53,9 @@ def demo(cluster):
 
     show("$ crictl pods", cluster.crictl(node, "pods").stdout)
     show("$ crictl ps", cluster.crictl(node, "ps").stdout)
-    rules = node.run("iptables-save", "-t", "nat").stdout
-    chains = [line for line in rules.splitlines() if "default/web" in line]
-    show("$ iptables-save -t nat   # the rules of the Service", "\n".join(chains))
+    rules = node.run("nft", "list", "table", "ip", "skiff-proxy").stdout
+    frontends = [line.strip() for line in rules.splitlines() if "default/web" in line]
+    show("$ nft list table ip skiff-proxy   # what leads to the Service", "\n".join(frontends))
 
 
 def main():

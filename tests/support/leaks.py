@@ -20,6 +20,7 @@ def snapshot(cluster, node):
         "addresses": _lines(node, "ip", "-o", "addr", pick=r"^\d+: (\S+ +inet6? \S+)", drop="fe80:"),
         "iptables": _rules(node, "iptables-save") | _rules(node, "ip6tables-save"),
         "nftables": _lines(node, "nft", "list", "tables", pick=r"^table (\S+ skiff-\S+)"),
+        "services": _services(node),
         "cgroups": _cgroups(cluster),
         "files": _files(node),
         "network namespaces": _files(node, only=["run/netns"]),
@@ -72,9 +73,24 @@ def _mounts(node):
     return {line.split()[4] for line in node.run("cat", "/proc/1/mountinfo").stdout.splitlines()}
 
 
+# A table and its own chains are there once somebody has looked.
+_NO_RULE = re.compile(r"^(#|\*|COMMIT|:[A-Z]+ ACCEPT|$)")
+
+
 def _rules(node, program):
     out = node.run(program).stdout
-    return {re.sub(r"\[\d+:\d+\]", "", f"{program} {line}").strip() for line in out.splitlines() if line[:1] not in "#"}
+    return {re.sub(r"\[\d+:\d+\]", "", f"{program} {line}").strip() for line in out.splitlines()
+            if not _NO_RULE.match(line)}
+
+
+def _services(node):
+    """Those that the nftables mode of the service proxy has rules for."""
+    found = set()
+    for table in ("ip", "ip6"):
+        for name in ("frontends", "nodeports"):
+            listed = node.run("nft", "list", "map", table, "skiff-proxy", name, check=False).stdout
+            found |= set(re.findall(r'comment "([^"]+)"', listed))
+    return found
 
 
 def _cgroups(cluster):

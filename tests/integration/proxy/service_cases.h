@@ -25,7 +25,7 @@ enum class From {
   kPodThere,      // a pod of the other node, which runs endpoint b
   kItself,        // endpoint a
   kNode,          // the node under test
-  kLoopback,      // the same, by 127.0.0.1
+  kLoopback,      // the same, by 127.0.0.1 or ::1
   kOutside,       // a host that is no node, through the node under test
   kOutsideThere,  // the same, through the other node
 };
@@ -55,10 +55,6 @@ struct ServiceCase {
   bool affinity = false;
   std::string_view source_ranges = {};
 
-  // In a mode of the proxy: only iptables mode answers on 127.0.0.1.
-  std::string_view AnswersIn(std::string_view mode) const {
-    return mode == "nftables" && from == From::kLoopback ? "refused" : answers;
-  }
   std::vector<EndpointCase> Endpoints() const;
   // "ClusterIP_TCP_IPv4_pod_of_the_node_...": unique, a name for a test.
   std::string TestName(size_t index) const;
