@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <mutex>
 #include <set>
 
 #include "agent/policy/members.h"
 #include "agent/policy/plan.h"
 #include "agent/policy/rule_writer.h"
+#include "base/async/write_loop.h"
 #include "base/log.h"
 #include "base/net/families.h"
 #include "proto/k8s/core/v1/pod.pb.h"
@@ -20,12 +20,10 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-constexpr nanoseconds kFirstRetry = milliseconds(200);
-constexpr nanoseconds kLongestRetry = seconds(10);
+constexpr WriteLoop::Timing kLoopTiming{.first_retry = milliseconds(200),
+                                        .longest_retry = seconds(10)};
 // How long the rules of the run before are left alone for pods that nobody has looked at yet.
 constexpr nanoseconds kPatience = seconds(3);
-// How long rules that another program removed are missing, at most.
-constexpr nanoseconds kFlushCheck = seconds(5);
 
 std::vector<net::IpAddress> ParseAddresses(const std::vector<std::string>& texts) {
   std::vector<net::IpAddress> addresses;
@@ -38,30 +36,37 @@ std::vector<net::IpAddress> ParseAddresses(const std::vector<std::string>& texts
 
 }  // namespace
 
-// All but construction, GetStatus and Stop happens on the strand.
+// All but construction, Start, GetStatus and Stop happens in the loop.
 class PolicyEnforcer::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(Executor& blocking, net::Nft& nft) : strand_(blocking), writer_(nft) {}
+  Impl(Executor& blocking, net::Nft& nft) : nft_(nft), loop_(blocking, kLoopTiming), writer_(nft) {}
 
   template <class Work>
   void Post(Work work) {
-    strand_.Post([self = weak_from_this(), work = std::move(work)]() mutable {
-      if (auto impl = self.lock(); impl && !impl->stopped_) work(*impl);
-    });
+    loop_.Post([this, work = std::make_shared<Work>(std::move(work))] { (*work)(*this); });
   }
   // Waits for what runs; nothing runs afterwards.
   void Stop() {
-    std::lock_guard lock(running_);
-    stopped_ = true;
+    watch_.reset();
+    loop_.Stop();
   }
 
   void Start() {
-    unknown_ = writer_.ReadIsolated();
-    patient_until_ = strand_.clock().Now() + kPatience;
-    strand_.PostAfter(kPatience, [weak = weak_from_this()] {
-      if (auto impl = weak.lock()) impl->WriteSoon();
+    loop_.Start(weak_from_this(), {.write = [this] { return Write(); },
+                                   .written = [this](const Result<>& result) { Written(result); },
+                                   .damaged = [this] { return IsDamaged(); }});
+    loop_.Post([this] {
+      unknown_ = writer_.ReadIsolated();
+      patient_until_ = loop_.clock().Now() + kPatience;
+      loop_.PostAfter(kPatience, [this] { WriteSoon(); });
     });
-    WatchOver();
+    auto watch = nft_.Watch([this] { loop_.LookSoon(); });
+    if (watch.ok()) {
+      watch_ = *std::move(watch);
+    } else {
+      log::Warning("no events of nftables, looking for damage from time to time",
+                   {{"error", watch.error()}});
+    }
   }
   void Apply(Update update);
   void SetPods(const std::vector<PodPtr>& pods);
@@ -72,8 +77,14 @@ class PolicyEnforcer::Impl : public std::enable_shared_from_this<Impl> {
     WriteSoon();
   }
   Status GetStatus() const {
+    const WriteLoop::Status writes = loop_.GetStatus();
     std::lock_guard lock(status_mutex_);
-    return status_;
+    return {.last_error = writes.last_error,
+            .writes = writes.writes,
+            .failures = writes.failures,
+            .repairs = writes.repairs,
+            .isolated_pods = isolated_pods_,
+            .last_operations = last_operations_};
   }
 
  private:
@@ -83,19 +94,20 @@ class PolicyEnforcer::Impl : public std::enable_shared_from_this<Impl> {
   };
 
   void Looked(const std::string& uid);
-  // After what else is posted already: changes that come together are written together.
+  bool AllSeen() const { return unseen_ && unseen_->empty(); }
+  // After what else is posted already: changes that come together are written together. Pods wait
+  // for it, so that a change does not wait for the time of a retry.
   void WriteSoon() {
-    if (std::exchange(write_posted_, true)) return;
-    Post([](Impl& impl) { impl.Write(); });
+    if (AllSeen() || loop_.clock().Now() >= patient_until_) loop_.WriteNow();
   }
-  void Write();
+  Result<> Write();
+  void Written(const Result<>& result);
+  bool IsDamaged();
   std::array<TablePlan, 2> Plan() const;
-  void Failed(const Error& error);
-  void WatchOver();
 
-  Strand strand_;
-  std::mutex running_;  // held while a write runs, so that Stop can wait for it
-  std::atomic<bool> stopped_ = false;
+  net::Nft& nft_;
+  WriteLoop loop_;
+  std::unique_ptr<net::NftWatch> watch_;  // null: no events, only looks
 
   Policies policies_;
   MemberSets members_;
@@ -107,13 +119,11 @@ class PolicyEnforcer::Impl : public std::enable_shared_from_this<Impl> {
   SteadyTime patient_until_;
 
   RuleWriter writer_;
-  bool write_posted_ = false;
   std::map<std::string, std::set<Member>> touched_;  // of writes that failed
-  nanoseconds retry_{0};
   std::vector<std::function<void(Result<>)>> waiting_;
 
   mutable std::mutex status_mutex_;
-  Status status_;
+  size_t isolated_pods_ = 0, last_operations_ = 0;
 };
 
 void PolicyEnforcer::Impl::Apply(Update update) {
@@ -193,13 +203,8 @@ std::array<TablePlan, 2> PolicyEnforcer::Impl::Plan() const {
   return {PlanTable(net::IpFamily::kV4, input), PlanTable(net::IpFamily::kV6, input)};
 }
 
-void PolicyEnforcer::Impl::Write() {
-  write_posted_ = false;
-  std::unique_lock running(running_);
-  if (stopped_) return;
-  bool all_seen = unseen_ && unseen_->empty();
-  if (!all_seen && strand_.clock().Now() < patient_until_) return;
-  if (all_seen) unknown_ = {};
+Result<> PolicyEnforcer::Impl::Write() {
+  if (AllSeen()) unknown_ = {};
   for (auto& [set, members] : members_.TakeTouched()) touched_[set].merge(members);
   std::array<TablePlan, 2> plans = Plan();
   size_t isolated = 0;
@@ -213,58 +218,31 @@ void PolicyEnforcer::Impl::Write() {
     isolated += keys.size();
   }
   Result<> written = writer_.Write(std::move(plans), members_, touched_);
-  {
-    std::lock_guard lock(status_mutex_);
-    status_.last_error.reset();
-    status_.isolated_pods = isolated;
-    status_.last_operations = writer_.last_operations();
-    if (written.ok()) {
-      ++status_.writes;
-    } else {
-      status_.last_error = written.error();
-    }
-  }
-  running.unlock();  // a callback may end the enforcer
-  auto waiting = std::exchange(waiting_, {});
-  if (written.ok()) {
-    retry_ = nanoseconds(0);
-    touched_.clear();
-  } else {
-    Failed(written.error());
-  }
-  for (auto& done : waiting) done(written);
+  if (written.ok()) touched_.clear();
+  std::lock_guard lock(status_mutex_);
+  isolated_pods_ = isolated;
+  last_operations_ = writer_.last_operations();
+  return written;
 }
 
-void PolicyEnforcer::Impl::Failed(const Error& error) {
-  retry_ = std::clamp(retry_ * 2, kFirstRetry, kLongestRetry);
-  log::Warning("rules of network policies not written, retrying",
-               {{"error", error}, {"retry_ms", retry_ / milliseconds(1)}});
-  strand_.PostAfter(retry_, [weak = weak_from_this()] {
-    if (auto impl = weak.lock()) impl->WriteSoon();
-  });
+// Who waits is told of a failure too: a pod does not start without its rules.
+void PolicyEnforcer::Impl::Written(const Result<>& result) {
+  if (!result.ok()) {
+    log::Warning("rules of network policies not written, trying again",
+                 {{"error", result.error()}});
+  }
+  for (auto& done : std::exchange(waiting_, {})) done(result);
 }
 
-void PolicyEnforcer::Impl::WatchOver() {
-  strand_.PostAfter(kFlushCheck, [weak = weak_from_this()] {
-    auto impl = weak.lock();
-    if (impl == nullptr) return;
-    {
-      std::lock_guard running(impl->running_);
-      if (impl->stopped_) return;
-      if (impl->writer_.CheckForFlush()) {
-        log::Warning("rules of network policies were removed, writing them again");
-        std::lock_guard lock(impl->status_mutex_);
-        ++impl->status_.repairs;
-        impl->WriteSoon();
-      }
-    }
-    impl->WatchOver();
-  });
+bool PolicyEnforcer::Impl::IsDamaged() {
+  const bool damaged = writer_.CheckForFlush();
+  if (damaged) log::Warning("rules of network policies were removed, writing them again");
+  return damaged;
 }
 
 PolicyEnforcer::PolicyEnforcer(Executor& blocking, net::Nft& nft)
     : impl_(std::make_shared<Impl>(blocking, nft)) {
-  impl_->Post([](Impl& impl) { impl.Start(); });
+  impl_->Start();
 }
 PolicyEnforcer::~PolicyEnforcer() { impl_->Stop(); }
 

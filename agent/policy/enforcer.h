@@ -34,6 +34,7 @@ struct Update {
 struct Status {
   std::optional<Error> last_error;  // of the last write, until one succeeds
   uint64_t writes = 0;              // that succeeded
+  uint64_t failures = 0;            // of writes
   uint64_t repairs = 0;             // after somebody else removed rules
   size_t isolated_pods = 0;         // addresses that policies are about
   size_t last_operations = 0;       // of the last write, in the kernel's terms

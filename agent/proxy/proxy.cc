@@ -15,11 +15,13 @@
 #include "agent/proxy/plan.h"
 #include "agent/proxy/rule_set.h"
 #include "agent/proxy/rule_writer.h"
+#include "base/async/write_loop.h"
 #include "base/log.h"
 #include "base/net/conntrack.h"
 #include "base/net/families.h"
 #include "base/net/iptables.h"
 #include "base/net/netns.h"
+#include "base/net/nft.h"
 #include "base/net/rtnl.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
@@ -31,13 +33,15 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-// Changes wait this long for others to go with them; longer where writing takes long, so that the
-// machine is not busy with rules more than half of the time.
-constexpr nanoseconds kShortestBatch = milliseconds(3);
-constexpr nanoseconds kLongestBatch = seconds(1);
-constexpr nanoseconds kFirstRetry = milliseconds(500);
-constexpr nanoseconds kLongestRetry = seconds(30);
 constexpr nanoseconds kFullSync = std::chrono::hours(1);
+
+WriteLoop::Timing LoopTiming(const Config& config) {
+  return {.shortest_batch = milliseconds(3),
+          .longest_batch = seconds(1),
+          .first_retry = milliseconds(500),
+          .longest_retry = seconds(30),
+          .look = config.flush_check};
+}
 
 PlanContext MakeContext(const Config& config, net::IpFamily family) {
   char mark[16];
@@ -66,14 +70,14 @@ Result<std::unique_ptr<RuleWriter>> MakeWriter(const Config& config, const Deps&
 
 }  // namespace
 
-// All but the constructor, GetStatus, the place and destruction happens on the strand.
+// All but the constructor, Start, GetStatus, the place and destruction happens in the loop.
 class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(Config config, Deps deps, std::unique_ptr<RuleWriter> writer)
       : config_(std::move(config)),
         deps_(deps),
         writer_(std::move(writer)),
-        strand_(deps.blocking),
+        loop_(deps.blocking, LoopTiming(config_)),
         place_{.node = config_.node_name, .zone = {}} {
     if (config_.health_ports) {
       health_ports_.emplace(HealthPorts::Deps{deps_.blocking,
@@ -82,23 +86,16 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
     }
   }
 
-  // Runs the work on the strand, if the proxy is still wanted then.
+  void Start();
+  // Runs the work in the loop, if the proxy is still wanted then.
   template <class Work>
   void Post(Work work) {
-    strand_.Post([self = weak_from_this(), work = std::move(work)] {
-      if (auto impl = self.lock(); impl && !impl->stopped_) work(*impl);
-    });
-  }
-  template <class Work>
-  Executor::TimerId PostAfter(nanoseconds delay, Work work) {
-    return strand_.PostAfter(delay, [self = weak_from_this(), work = std::move(work)] {
-      if (auto impl = self.lock(); impl && !impl->stopped_) work(*impl);
-    });
+    loop_.Post([this, work = std::move(work)] { work(*this); });
   }
   // Waits for what runs; nothing runs afterwards.
   void Stop() {
-    std::lock_guard lock(running_);
-    stopped_ = true;
+    watch_.reset();
+    loop_.Stop();
   }
 
   void BeginReplace() {
@@ -113,10 +110,7 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
     if (started_ && dirty_.empty() && !full_sync_due_) return done();
     waiting_.push_back(std::move(done));
   }
-  Status GetStatus() const {
-    std::lock_guard lock(status_mutex_);
-    return status_;
-  }
+  Status GetStatus() const;
   void SetZone(std::string zone) {
     std::lock_guard lock(place_mutex_);
     place_.zone = std::move(zone);
@@ -132,7 +126,8 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
     Schedule();
   }
   void Schedule();
-  void RunSync();
+  Result<> Write();
+  void Written(const Result<>& result);
   Result<> Sync();
   void RemoveOtherMode();
   void FlushStaleFlows(const UdpTargets& targets);
@@ -141,15 +136,13 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   std::shared_ptr<const ServiceState> MakeState(const ObjectKey& key) const;
   std::vector<Change> CollectChanges();
   void Count(const std::vector<Change>& changes, bool full);
-  void CheckForFlush();
-  void WatchOver();
+  bool IsDamaged();
 
   const Config config_;
   const Deps deps_;
   const std::unique_ptr<RuleWriter> writer_;
-  Strand strand_;
-  std::mutex running_;  // held while a write runs, so that Stop can wait for it
-  std::atomic<bool> stopped_ = false;
+  WriteLoop loop_;
+  std::unique_ptr<net::NftWatch> watch_;  // null: no events, only looks
 
   // What was told.
   std::map<ObjectKey, Service> services_;
@@ -164,9 +157,6 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
   std::set<ObjectKey> dirty_;
   bool full_sync_due_ = true;
   bool other_mode_removed_ = false;
-  Executor::TimerId timer_ = 0;
-  nanoseconds retry_{0};          // of the last write that failed, or 0
-  nanoseconds last_duration_{0};  // of the last write
   SteadyTime last_full_{};
   std::vector<Closure> waiting_;
   // Shared with the answers under way.
@@ -231,22 +221,42 @@ void ServiceProxy::Impl::SyncDone() {
   seen_slices_.clear();
   if (started_) return;
   started_ = true;
-  WatchOver();
   Schedule();
 }
 
+void ServiceProxy::Impl::Start() {
+  loop_.Start(weak_from_this(), {.write = [this] { return Write(); },
+                                 .written = [this](const Result<>& result) { Written(result); },
+                                 .damaged = [this] { return IsDamaged(); }});
+  if (config_.mode != Mode::kNftables) return;
+  auto watch = deps_.nft->Watch([this] { loop_.LookSoon(); });
+  if (watch.ok()) {
+    watch_ = *std::move(watch);
+  } else {
+    log::Warning("no events of nftables, looking for damage from time to time",
+                 {{"error", watch.error()}});
+  }
+}
+
 void ServiceProxy::Impl::Schedule() {
-  if (!started_ || timer_ != 0) return;
+  if (!started_) return;
   {
     std::lock_guard lock(status_mutex_);
     status_.synced = false;
   }
-  nanoseconds delay =
-      retry_ != nanoseconds(0) ? retry_ : std::clamp(last_duration_, kShortestBatch, kLongestBatch);
-  timer_ = PostAfter(delay, [](Impl& impl) {
-    impl.timer_ = 0;
-    impl.RunSync();
-  });
+  loop_.WriteSoon();
+}
+
+Status ServiceProxy::Impl::GetStatus() const {
+  const WriteLoop::Status writes = loop_.GetStatus();
+  std::lock_guard lock(status_mutex_);
+  Status status = status_;
+  status.last_error = writes.last_error;
+  status.syncs = writes.writes;
+  status.failures = writes.failures;
+  status.repairs = writes.repairs;
+  status.last_duration = writes.last_duration;
+  return status;
 }
 
 std::shared_ptr<const ServiceState> ServiceProxy::Impl::MakeState(const ObjectKey& key) const {
@@ -281,31 +291,21 @@ std::vector<Change> ServiceProxy::Impl::CollectChanges() {
   return changes;
 }
 
-void ServiceProxy::Impl::RunSync() {
-  std::unique_lock running(running_);
-  if (stopped_) return;
-  SteadyTime start = strand_.clock().Now();
+Result<> ServiceProxy::Impl::Write() {
   Result<> result = Sync();
-  last_duration_ = strand_.clock().Now() - start;
-  if (!result.ok()) {
-    // What is in force is not known any more; everything is written again.
-    full_sync_due_ = true;
-    retry_ = std::clamp(retry_ * 2, kFirstRetry, kLongestRetry);
-    log::Warning("service rules not written, retrying",
-                 {{"error", result.error()}, {"retry_ms", retry_ / milliseconds(1)}});
-  } else {
-    retry_ = nanoseconds(0);
-  }
+  // Where it failed, what is in force is not known any more; everything is written again.
+  if (!result.ok()) full_sync_due_ = true;
   *healthy_ = result.ok();
-  {
-    std::lock_guard lock(status_mutex_);
-    status_.last_duration = last_duration_;
-    status_.synced = result.ok();
-    status_.last_error.reset();
-    if (!result.ok()) status_.last_error = result.error();
+  std::lock_guard lock(status_mutex_);
+  status_.synced = result.ok();
+  return result;
+}
+
+void ServiceProxy::Impl::Written(const Result<>& result) {
+  if (!result.ok()) {
+    log::Warning("service rules not written, trying again", {{"error", result.error()}});
+    return;
   }
-  if (!result.ok()) return Schedule();
-  running.unlock();  // a callback may end the proxy
   for (Closure& done : std::exchange(waiting_, {})) done();
 }
 
@@ -330,7 +330,7 @@ Result<> ServiceProxy::Impl::Sync() {
     RemoveOtherMode();
     for (const auto& [key, state] : applied_) targets.AddCurrent(*state);
     full_sync_due_ = false;
-    last_full_ = strand_.clock().Now();
+    last_full_ = loop_.clock().Now();
   } else {
     TRY(writer_->WriteChanges(changes, applied_));
   }
@@ -380,7 +380,6 @@ void ServiceProxy::Impl::Count(const std::vector<Change>& changes, bool full) {
     }
   }
   std::lock_guard lock(status_mutex_);
-  ++status_.syncs;
   if (full) {
     ++status_.full_syncs;
     status_.rules = status_.services = status_.endpoints = 0;
@@ -426,24 +425,16 @@ void ServiceProxy::Impl::FlushStaleFlows(const UdpTargets& targets) {
 }
 
 // Another program may have emptied the tables ("iptables -F", a firewall's reload).
-void ServiceProxy::Impl::CheckForFlush() {
-  std::lock_guard running(running_);
-  if (stopped_ || full_sync_due_) return;
+bool ServiceProxy::Impl::IsDamaged() {
+  if (!started_ || full_sync_due_) return false;
   RemoveOtherMode();
-  bool due = strand_.clock().Now() - last_full_ >= kFullSync;
-  due |= writer_->IsDamaged();
-  if (due) {
-    full_sync_due_ = true;
-    Schedule();
-  }
   if (health_ports_) health_ports_->Retry();
-}
-
-void ServiceProxy::Impl::WatchOver() {
-  PostAfter(config_.flush_check, [](Impl& impl) {
-    impl.CheckForFlush();
-    impl.WatchOver();
-  });
+  const bool old = loop_.clock().Now() - last_full_ >= kFullSync;
+  full_sync_due_ = writer_->IsDamaged() || old;
+  if (!full_sync_due_) return false;
+  std::lock_guard lock(status_mutex_);
+  status_.synced = false;
+  return true;
 }
 
 Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps deps) {
@@ -459,8 +450,9 @@ Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps de
     TRY(net::WriteNetSysctl("ipv4/conf/all/route_localnet", "1", config.sysctl_root)
             .With("let node ports answer on 127.0.0.1"));
   }
-  return std::unique_ptr<ServiceProxy>(
-      new ServiceProxy(std::make_shared<Impl>(std::move(config), deps, std::move(writer))));
+  auto impl = std::make_shared<Impl>(std::move(config), deps, std::move(writer));
+  impl->Start();
+  return std::unique_ptr<ServiceProxy>(new ServiceProxy(std::move(impl)));
 }
 
 ServiceProxy::ServiceProxy(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}

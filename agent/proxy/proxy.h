@@ -54,7 +54,7 @@ struct Config {
   // Whether health check node ports are answered, and at which addresses (as HealthPorts::Deps).
   bool health_ports = true;
   std::string health_address = {};
-  // How often it is looked whether somebody removed the rules.
+  // How often it is looked whether somebody removed the rules, besides what events tell.
   std::chrono::nanoseconds flush_check = std::chrono::seconds(30);
   // Where /proc/sys is; for tests.
   std::string sysctl_root = "/proc/sys";
@@ -76,6 +76,8 @@ struct Status {
   std::optional<Error> last_error;  // of the last write, until one succeeds
   uint64_t syncs = 0;               // writes that succeeded
   uint64_t full_syncs = 0;          // ... of all rules
+  uint64_t failures = 0;            // writes that failed
+  uint64_t repairs = 0;             // after somebody else removed rules, and once an hour
   uint64_t rules = 0;               // in force, both families; in nftables mode, elements
   uint64_t services = 0;            // service ports
   uint64_t endpoints = 0;

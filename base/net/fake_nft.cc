@@ -327,9 +327,30 @@ std::vector<std::vector<nft::Transaction>> FakeNft::TakeCommits() {
   return std::exchange(commits_, {});
 }
 
+class FakeNft::FakeWatch : public NftWatch {
+ public:
+  FakeWatch(FakeNft& nft, std::function<void()> told) : changed(std::move(told)), nft_(nft) {
+    std::lock_guard lock(nft_.mutex_);
+    nft_.watches_.insert(this);
+  }
+  ~FakeWatch() override {
+    std::lock_guard lock(nft_.mutex_);
+    nft_.watches_.erase(this);
+  }
+  const std::function<void()> changed;
+
+ private:
+  FakeNft& nft_;
+};
+
+Result<std::unique_ptr<NftWatch>> FakeNft::Watch(std::function<void()> changed) {
+  return std::make_unique<FakeWatch>(*this, std::move(changed));
+}
+
 void FakeNft::FlushRuleset() {
   std::lock_guard lock(mutex_);
   tables_.clear();
+  for (const FakeWatch* watch : watches_) watch->changed();
 }
 
 void FakeNft::FailNext(Error error, int times) {

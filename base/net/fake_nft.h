@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ class FakeNft : public Nft {
                                                  const std::string& set) override;
   Result<uint64_t> TableHandle(const nft::Table& table) override;
   Result<size_t> CountRules(const nft::Table& table, const std::string& chain) override;
+  // Told of what FlushRuleset does, in its call.
+  Result<std::unique_ptr<NftWatch>> Watch(std::function<void()> changed) override;
 
   // A chain's rules whole; empty where there is no such chain.
   std::vector<nft::Rule> Rules(const nft::Table& table, const std::string& chain) const;
@@ -64,6 +67,8 @@ class FakeNft : public Nft {
   std::optional<Error> failure_;
   int failures_left_ = 0;
   int listings_ = 0;
+  class FakeWatch;
+  std::set<const FakeWatch*> watches_;
 };
 
 }  // namespace skiff::net

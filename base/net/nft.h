@@ -8,6 +8,7 @@
 // same tests (tests/integration/proxy/nft_test.cc).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -130,6 +131,12 @@ struct TableInfo {
 
 namespace skiff::net {
 
+// As long as it lives, `changed` of Nft::Watch may be called; its end waits for a call under way.
+class NftWatch {
+ public:
+  virtual ~NftWatch() = default;
+};
+
 // Thread-safe. Errors name the object and carry the kernel's errno.
 class Nft {
  public:
@@ -149,6 +156,9 @@ class Nft {
   virtual Result<uint64_t> TableHandle(const nft::Table& table) = 0;
   // How many rules a chain has; cheap, also beside very many others. NotFound.
   virtual Result<size_t> CountRules(const nft::Table& table, const std::string& chain) = 0;
+  // Calls `changed`, from a thread of its own, within moments of a change of any table that was not
+  // made by this process; at times also without one.
+  virtual Result<std::unique_ptr<NftWatch>> Watch(std::function<void()> changed) = 0;
 };
 
 // The kernel's, in the network namespace of the calling thread.
@@ -163,6 +173,7 @@ class SystemNft : public Nft {
                                                  const std::string& set) override;
   Result<uint64_t> TableHandle(const nft::Table& table) override;
   Result<size_t> CountRules(const nft::Table& table, const std::string& chain) override;
+  Result<std::unique_ptr<NftWatch>> Watch(std::function<void()> changed) override;
 
  private:
   // The socket of the last commit. Closing one makes the kernel wait, for a grace period of RCU,

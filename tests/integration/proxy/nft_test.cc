@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <condition_variable>
+#include <mutex>
 
 #include "base/net/fake_nft.h"
 #include "tests/support/needs.h"
@@ -331,6 +333,50 @@ INSTANTIATE_TEST_SUITE_P(All, NftTest, ::testing::Values(Kind::kFake, Kind::kSys
                          [](const auto& param_info) {
                            return param_info.param == Kind::kFake ? "Fake" : "Kernel";
                          });
+
+// A counter that may be waited for.
+class Calls {
+ public:
+  void Note() {
+    std::lock_guard lock(mutex_);
+    ++count_;
+    called_.notify_all();
+  }
+  bool WaitFor(int count) {
+    std::unique_lock lock(mutex_);
+    return called_.wait_for(lock, std::chrono::seconds(20), [&] { return count_ >= count; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable called_;
+  int count_ = 0;
+};
+
+TEST(SystemNft, TellsWhatStrangersDo) {
+  SKIFF_NEEDS(test::Need::kRoot, test::Need::kNftables);
+  auto node = test::TestNode::Make("node");
+  nft::Table table{nft::Family::kIp6, "t"};
+  Calls calls;
+  SystemNft nft;
+  std::unique_ptr<NftWatch> watch;
+  node->Run([&] {
+    watch = nft.Watch([&calls] { calls.Note(); }).value();
+    ASSERT_TRUE(nft.Commit(Transaction(table).AddTable()).ok());
+  });
+  node->Shell("nft add chain ip6 t c");
+  EXPECT_TRUE(calls.WaitFor(1));
+  node->Shell("nft delete table ip6 t");
+  EXPECT_TRUE(calls.WaitFor(2));
+  // So many that the socket overflows, if it took all of them.
+  node->Shell(
+      "nft -f - <<E\nadd table ip t\nadd set ip t s { type mark; }\nadd element ip t s { $(seq -s "
+      ", "
+      "20000) }\nE");
+  EXPECT_TRUE(calls.WaitFor(3));
+  watch.reset();
+  node->Shell("nft flush ruleset");
+}
 
 // What the steps do to packets; the fake knows none.
 TEST(SystemNft, RulesDecideAboutPackets) {

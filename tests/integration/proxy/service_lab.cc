@@ -32,6 +32,8 @@ const char* ProtocolName(test::Transport transport) {
 
 // The addresses of a Service. What comes in through the other node has others, which the host
 // outside routes there.
+constexpr auto kNeverChecked = std::chrono::hours(1);
+
 std::string ServiceAddress(Way way, net::IpFamily family, From from) {
   const bool v4 = family == net::IpFamily::kV4, there = from == From::kOutsideThere;
   switch (way) {
@@ -111,7 +113,9 @@ void ServiceLab::StartNode(Node& node, const std::string& mode, const std::strin
     Config config{.mode = mode == "nftables" ? Mode::kNftables : Mode::kIptables,
                   .node_name = node.name,
                   .cluster_cidrs = ClusterCidrs(),
-                  .flush_check = std::chrono::milliseconds(200)};
+                  // Of nftables, events tell.
+                  .flush_check = mode == "nftables" ? std::chrono::nanoseconds(kNeverChecked)
+                                                    : std::chrono::milliseconds(200)};
     node.proxy =
         ServiceProxy::Start(config, {*node.blocking, *node.iptables, conntrack_, &nft_}).value();
     node.proxy->SetZone("zone-" + node.name);
