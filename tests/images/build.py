@@ -8,6 +8,7 @@ deterministic: the same packages give the same digests. Nothing is installed on 
 """
 
 import argparse
+import fcntl
 import gzip
 import hashlib
 import http.client
@@ -262,10 +263,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--push", metavar="HOST:PORT", help="a registry that speaks plain HTTP")
     arguments = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
     built_layers = {}
-    for name, recipe in IMAGES.items():
-        layout = build(name, recipe, built_layers)
-        if arguments.push:
+    with open(OUT / ".lock", "w") as lock:  # the next one finds them built
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        layouts = {name: build(name, recipe, built_layers) for name, recipe in IMAGES.items()}
+    if arguments.push:
+        for name, layout in layouts.items():
             Registry(arguments.push).push(name, layout)
 
 

@@ -9,6 +9,7 @@ its own.
 
 import argparse
 import base64
+import fcntl
 import json
 import os
 import pathlib
@@ -111,22 +112,27 @@ class Cluster:
         self.wait_ready()
 
     def _claim_network(self, nodes):
-        """Records the cluster, then makes its bridge on the first free networks."""
+        """Records the cluster, then makes its bridge on the first free networks; one cluster at a time."""
         self.root.mkdir(parents=True, exist_ok=True)
         if self.index is not None:
             raise RuntimeError(f"cluster {self.name} is recorded in {self.record}: ./dev down --name {self.name} first")
-        for index in range(1, 250):
-            self.index, self.node_count = index, nodes
+        with open(HOME / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.index, self.node_count = self._free_index(), nodes
+            self.record.write_text(json.dumps({"index": self.index, "nodes": nodes, "build": str(self.build),
+                                               "families": self.families}))
+            run("ip", "link", "add", self.bridge, "type", "bridge")
+            run("ip", "link", "set", self.bridge, "up")
+            for family in self.families:
+                add_address(run, f"{self.address(1, family)}/{24 if family == 4 else 64}", self.bridge)
+
+    def _free_index(self):
+        for self.index in range(1, 250):
             networks = [(4, f"{self.address(0, 4)}/24"), (6, f"{self.address(0, 6)}/64")]
             if all(run("ip", f"-{family}", "-j", "route", "show", network).stdout.strip() in ("", "[]", "[ ]")
                    for family, network in networks):
-                break
-        self.record.write_text(json.dumps({"index": self.index, "nodes": nodes, "build": str(self.build),
-                                           "families": self.families}))
-        run("ip", "link", "add", self.bridge, "type", "bridge")
-        run("ip", "link", "set", self.bridge, "up")
-        for family in self.families:
-            add_address(run, f"{self.address(1, family)}/{24 if family == 4 else 64}", self.bridge)
+                return self.index
+        raise RuntimeError(f"all networks of clusters are taken: see {HOME} and ./dev down")
 
     def start_registry(self):
         machine = self.control_plane
