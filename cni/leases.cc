@@ -45,8 +45,9 @@ Result<Lease> FromJson(const json& object) {
   attachment.mac = object.at("mac").get<std::string>();
   attachment.mtu = object.at("mtu").get<uint32_t>();
   for (const json& address : object.at("addresses")) {
-    attachment.addresses.push_back(
-        {TRY(AddressField(address, "address")), TRY(AddressField(address, "gateway"))});
+    const auto own = TRY(AddressField(address, "address"));
+    const auto gateway = TRY(AddressField(address, "gateway"));
+    attachment.addresses.push_back({own, gateway});
   }
   for (const json& port : object.at("ports")) {
     PortMapping mapping{.protocol = TRY(ParseProtocol(port.at("protocol").get<std::string>())),

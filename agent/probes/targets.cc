@@ -45,8 +45,8 @@ Result<ProbeTarget> TargetOf(const core::ProbeHandler& handler, const core::Cont
   }
   if (handler.has_tcp_socket()) {
     const auto& action = handler.tcp_socket();
-    return ProbeTarget(TcpProbe{action.host().empty() ? pod_ip : action.host(),
-                                TRY(PortOf(action.port(), container))});
+    const auto port = TRY(PortOf(action.port(), container));
+    return ProbeTarget(TcpProbe{action.host().empty() ? pod_ip : action.host(), port});
   }
   if (handler.has_grpc()) {
     return ProbeTarget(GrpcProbe{pod_ip, handler.grpc().port(), handler.grpc().service()});

@@ -149,7 +149,9 @@ Result<> SaveKeyPair(const KeyPair& pair, const std::string& certificate_path,
 }
 
 Result<KeyPair> LoadKeyPair(const std::string& certificate_path, const std::string& key_path) {
-  KeyPair pair{TRY(ReadFile(certificate_path)), TRY(ReadFile(key_path))};
+  KeyPair pair;
+  pair.certificate_pem = TRY(ReadFile(certificate_path));
+  pair.key_pem = TRY(ReadFile(key_path));
   TRY(CheckKeyMatches(pair).With(certificate_path));
   return pair;
 }

@@ -210,7 +210,9 @@ Result<KeyPair> MakeCa(std::string_view common_name, WallTime now, std::chrono::
                    "critical,digitalSignature,keyEncipherment,keyCertSign,cRLSign"));
   TRY(AddExtension(ca.get(), ca.get(), NID_subject_key_identifier, "hash"));
   TRY(Sign(ca.get(), key.get()));
-  return KeyPair{TRY(CertificateToPem(ca.get())), TRY(KeyToPem(key.get()))};
+  std::string certificate = TRY(CertificateToPem(ca.get()));
+  std::string key_pem = TRY(KeyToPem(key.get()));
+  return KeyPair{std::move(certificate), std::move(key_pem)};
 }
 
 Result<std::string> MakeKey() {
@@ -238,7 +240,8 @@ Result<std::string> MakeRequest(std::string_view key_pem, const Subject& subject
 Result<KeyPair> MakeLeaf(const KeyPair& ca, const LeafOptions& options, WallTime now) {
   KeyPtr key = TRY(GenerateKey());
   std::string certificate = TRY(IssueLeaf(ca, key.get(), options, now));
-  return KeyPair{std::move(certificate), TRY(KeyToPem(key.get()))};
+  std::string key_pem = TRY(KeyToPem(key.get()));
+  return KeyPair{std::move(certificate), std::move(key_pem)};
 }
 
 Result<std::string> SignRequest(const KeyPair& ca, std::string_view csr_pem,

@@ -106,6 +106,29 @@ def check_banned(name, text, code):
                 yield number, why
 
 
+def check_braced_try(code):
+    """TRY(...) as a later element of a braced initializer: GCC 12 does not destroy the elements before it when it
+    returns."""
+    opened = []
+    for match in re.finditer(r"[(){}\[\]]|\bTRY\(", code):
+        if match.group() == "TRY(":
+            if opened and code[opened[-1]] == "{" and _has_comma(code[opened[-1] + 1 : match.start()]):
+                line = code.count("\n", 0, match.start()) + 1
+                yield line, "TRY after another element of a braced initializer: take it before, by a line of its own"
+            opened.append(match.end() - 1)
+        elif match.group() in "({[":
+            opened.append(match.start())
+        elif opened:
+            opened.pop()
+
+
+def _has_comma(text):
+    """Between two elements, and in no statement."""
+    while (flat := re.sub(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]|<[^<>;]*>", "", text)) != text:
+        text = flat
+    return "," in text and ";" not in text
+
+
 def check_header(name, text):
     if name.endswith(".h") and "#pragma once" not in text:
         yield 1, "a header without #pragma once"
@@ -161,6 +184,7 @@ def main():
         code = strip_comments_and_strings(text)
         checks = [check_size(name, text), check_includes(name, text), check_header(name, text)]
         checks += [check_functions(name, code), check_banned(name, text, code)]
+        checks.append(check_braced_try(code))
         findings += [(name, line, what) for check in checks for line, what in check]
     findings += check_built(names)
     findings += check_failpoints(texts)
