@@ -23,6 +23,9 @@ constexpr uint32_t kInteresting = IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MO
                                   IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF;
 // A folder that is made, and one made in it before we look, and so on.
 constexpr int kArmTries = 10;
+// The default network of podman (its man page podman-network(1)), which Debian's package configures
+// in this folder.
+constexpr const char* kPodmansOwn = "podman";
 
 std::string ParentOf(const std::string& path) {
   size_t slash = path.rfind('/');
@@ -64,6 +67,7 @@ Result<std::optional<FoundNetwork>> LoadNetwork(const std::string& directory) {
     if (!text.ok() && text.error().code() == Code::kNotFound) continue;
     if (!text.ok()) return std::move(text).error();
     found.network = TRY(ParseNetworkConfig(*text).With(found.file));
+    if (found.network.name == kPodmansOwn) continue;
     TRY(AppendPlugins(directory, found.network).With(found.file));
     if (!found.network.plugins.empty()) return std::optional(std::move(found));
   }

@@ -21,7 +21,8 @@ struct FoundNetwork {
 
 // Nothing where the folder is missing or has no configuration in it. InvalidArgument: the first
 // file is no configuration; a later one is not taken instead, since it may be of a network that
-// nobody wants any more. Files whose list of plugins is empty are passed over.
+// nobody wants any more. Files whose list of plugins is empty are passed over, and so is the
+// network called podman: it is there for podman alone wherever podman is installed.
 Result<std::optional<FoundNetwork>> LoadNetwork(const std::string& directory);
 
 // Calls `changed` from a thread of its own after something in the folder changed, also when the

@@ -374,6 +374,8 @@ TEST(ConfigDirectoryTest, TheFirstByNameCounts) {
   EXPECT_EQ(LoadNetwork(folder.path()).value()->network.name, "b");
   write("20-a.conflist", R"({"name": "net", "cniVersion": "1.0.0", "plugins": [{"type": "x"}]})");
   write("10-none.conflist", R"({"name": "empty", "cniVersion": "1.0.0", "plugins": []})");
+  write("00-podman.conflist",
+        R"({"name": "podman", "cniVersion": "0.4.0", "plugins": [{"type": "bridge"}]})");
   // With what was added beside it.
   write("net/10-more.conf", R"({"type": "y"})");
   auto found = LoadNetwork(folder.path()).value();
