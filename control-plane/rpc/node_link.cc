@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/net/socket_address.h"
 #include "base/os/unique_fd.h"
+#include "control-plane/rpc/held_requests.h"
 #include "control-plane/rpc/node_feed.h"
 #include "control-plane/rpc/node_registry.h"
 #include "control-plane/rpc/sync_session.h"
@@ -194,7 +195,9 @@ class GrpcNodeLink : public NodeLink {
   };
   Result<Running> Listen(const std::string& address);
   void SendTunnelRequest(const std::string& node, const pb::TunnelRequest& request);
+  void Send(SyncSession& session, const pb::TunnelRequest& request);
   void OnAdmitted(const std::shared_ptr<SyncSession>& session);
+  void OnWelcomed(SyncSession& session);
   void OnEnded(SyncSession& session);
   void OnNode(const std::string& name, const k8s::core::v1::Node* node);
   bool IsConnected(const std::string& node) const {
@@ -222,6 +225,7 @@ class GrpcNodeLink : public NodeLink {
   std::vector<std::thread> retiring_;
   // On the strand.
   std::map<std::string, std::shared_ptr<SyncSession>> sessions_;
+  HeldRequests held_{strand_, desk_};
   bool stopped_ = false;
 };
 
@@ -243,6 +247,7 @@ Result<> GrpcNodeLink::Start(Client& client, NodeLinkOptions options) {
   link_ = std::make_shared<LinkContext>(
       LinkContext{client, strand_, blocking_, *registry_, *feed_, desk_, std::move(settings),
                   [this](const std::shared_ptr<SyncSession>& session) { OnAdmitted(session); },
+                  [this](SyncSession& session) { OnWelcomed(session); },
                   [this](SyncSession& session) { OnEnded(session); }});
   Running running = TRY(Listen(options_.listen));
   {
@@ -349,11 +354,20 @@ void GrpcNodeLink::OnStrand(Closure work) {
 void GrpcNodeLink::SendTunnelRequest(const std::string& node, const pb::TunnelRequest& request) {
   strand_.Post([this, node, request] {
     auto found = sessions_.find(node);
-    if (found != sessions_.end() && found->second->SendTunnelRequest(request)) return;
-    desk_.Refuse(
-        node, request.tunnel_id(),
-        TunnelAnswer::Refused(503, "ServiceUnavailable", "node \"" + node + "\" is not connected"));
+    if (found == sessions_.end() || !found->second->welcomed()) return held_.Hold(node, request);
+    Send(*found->second, request);
   });
+}
+
+void GrpcNodeLink::Send(SyncSession& session, const pb::TunnelRequest& request) {
+  if (session.SendTunnelRequest(request)) return;
+  desk_.Refuse(session.node(), request.tunnel_id(),
+               TunnelAnswer::Refused(429, "TooManyRequests",
+                                     "too many requests wait for node \"" + session.node() + "\""));
+}
+
+void GrpcNodeLink::OnWelcomed(SyncSession& session) {
+  for (const pb::TunnelRequest& request : held_.Take(session.node())) Send(session, request);
 }
 
 // A node has one session; its newer one ends the older.

@@ -5,6 +5,7 @@
 
 #include "base/streaming/stream_pair.h"
 #include "control-plane/api/testing/fake_client.h"
+#include "control-plane/rpc/held_requests.h"
 #include "control-plane/rpc/node_feed.h"
 #include "control-plane/rpc/node_reports.h"
 #include "control-plane/rpc/pod_references.h"
@@ -514,6 +515,25 @@ TEST_F(DeskTest, RefusalAndLossReachWhoWaits) {
   desk.RefuseAll("n1", TunnelAnswer::Refused(503, "ServiceUnavailable", "gone"));
   executor.RunUntilIdle();
   EXPECT_EQ(answer->http_status, 503);
+}
+
+TEST_F(DeskTest, RequestsForANodeThatIsAwayWaitForItAMoment) {
+  HeldRequests held(executor, desk);
+  node::v1::TunnelRequest request;
+  request.set_tunnel_id(Expect());
+  held.Hold("n1", request);
+  EXPECT_TRUE(held.Take("n2").empty());
+  executor.Advance(seconds(1));
+  ASSERT_EQ(held.Take("n1").size(), 1u);
+  executor.Advance(HeldRequests::kGrace);
+  EXPECT_FALSE(answer.has_value());  // taken: it is the node's to answer now
+  request.set_tunnel_id(Expect());
+  held.Hold("n1", request);
+  executor.Advance(HeldRequests::kGrace);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->http_status, 503);
+  EXPECT_EQ(answer->message, "node \"n1\" is not connected");
+  EXPECT_TRUE(held.Take("n1").empty());
 }
 
 TEST(TunnelTest, FramesAreChannels) {

@@ -159,6 +159,7 @@ void SyncSession::WelcomeIfReady() {
   }));
   writing_ = true;
   StartWrite(&outgoing_);
+  link_->on_welcomed(*this);
 }
 
 void SyncSession::TakeReport(const NodeMessage& message) {
@@ -195,7 +196,7 @@ void SyncSession::TakeReport(const NodeMessage& message) {
 // ---- to the node ----
 
 bool SyncSession::SendTunnelRequest(const node::v1::TunnelRequest& request) {
-  if (!welcomed_ || ended_ || tunnel_requests_.size() >= kMaxTunnelRequests) return false;
+  if (!welcomed() || tunnel_requests_.size() >= kMaxTunnelRequests) return false;
   tunnel_requests_.push_back(request);
   WriteNext();
   return true;

@@ -33,6 +33,8 @@ struct LinkContext {
   node::v1::ClusterSettings settings;
   // On the strand: a session has been admitted (the one before is ended) or is over.
   std::function<void(const std::shared_ptr<SyncSession>&)> on_admitted;
+  // From now on it takes requests for tunnels.
+  std::function<void(SyncSession&)> on_welcomed;
   std::function<void(SyncSession&)> on_ended;
 };
 
@@ -49,6 +51,8 @@ class SyncSession : public grpc::ServerBidiReactor<node::v1::NodeMessage, node::
 
   // On the strand:
   const std::string& node() const { return node_; }
+  // Whether it takes requests for tunnels: it has been welcomed, and is not over.
+  bool welcomed() const { return welcomed_ && !ended_; }
   // Queues a request; false when the node takes no more.
   bool SendTunnelRequest(const node::v1::TunnelRequest& request);
   // The feed has become ready, or the node's object has changed.
