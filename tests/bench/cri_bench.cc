@@ -118,6 +118,7 @@ int Main(int argc, char** argv) {
   app.add_option("--runtime-handler", options.runtime_handler);
   app.add_option("--cgroup-parent", options.cgroup_parent);
   app.add_flag("--host-network", options.host_network, "pods share the node's network");
+  app.add_option("--log-directory", options.log_directory, "the containers' logs go below it");
   CLI::App* latency = app.add_subcommand("latency", "each call's time, one pod after another");
   CLI::App* throughput = app.add_subcommand("throughput", "pods a second, some at once");
   CLI::App* hold = app.add_subcommand("hold", "pods that stay until the input ends");

@@ -122,7 +122,7 @@ class CriPods::Impl {
     metadata.set_namespace_("bench");
     metadata.set_uid(RandomUuid());
     (*config.mutable_labels())[kLabel] = "true";
-    config.set_log_directory("/tmp/skiff-cri-bench/" + name);
+    config.set_log_directory(options_.log_directory + "/" + name);
     auto& linux_config = *config.mutable_linux();
     linux_config.set_cgroup_parent(options_.cgroup_parent);
     if (options_.host_network) {

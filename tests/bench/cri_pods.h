@@ -19,6 +19,7 @@ struct CriPodsOptions {
   std::string cgroup_parent;
   std::vector<std::string> command = {"sleep", "100000"};
   bool host_network = false;
+  std::string log_directory = "/tmp/skiff-cri-bench";
 };
 
 // Milliseconds by the name of the step.

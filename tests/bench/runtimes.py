@@ -111,7 +111,8 @@ class Runtime:
     def load(self, *words):
         """The words that run the load program against it."""
         return [str(word) for word in [self.build / "bin" / "skiff-cri-bench", "--endpoint", self.endpoint, "--image", IMAGE,
-                                       "--cgroup-parent", f"/{self.cgroup.name}/pods", *words]]
+                                       "--cgroup-parent", f"/{self.cgroup.name}/pods", "--log-directory", self.folder / "logs",
+                                       *words]]
 
     def supervisors(self):
         """The processes that each pod costs besides its own."""
