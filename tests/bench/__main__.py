@@ -2,7 +2,7 @@
 
     pods     from creating a pod at the API to seeing it Running: p50 and p95, one at a time, ten at once
     cri      our CRI server beside containerd with runc and with crun; `dev bench cri --help` has its own options
-    logs     how fast a container may write its log, with no line lost or doubled; its own options follow
+    logs     how fast a container may write its log, with no line lost or doubled: a part of cri, and as that
     network  pods' traffic on one node and across two, beside bare devices
     memory   memory of each daemon: idle, at 10 and at 100 pods, and when they have gone
     dns      questions that the cluster DNS answers, by kind; `dev bench dns --help` has its own options
@@ -14,7 +14,7 @@ import json
 import os
 import sys
 
-from tests.bench import cri, dns, logs, memory, network, pods
+from tests.bench import cri, dns, memory, network, pods
 from tests.support import images
 from tests.support.cluster import TOP, Cluster
 from tests.support.machine import run
@@ -58,7 +58,7 @@ def main():
         dns.main(report, sys.argv[2:])
         return
     if sys.argv[1:2] == ["logs"]:
-        sys.exit(logs.main(sys.argv[2:]))
+        sys.exit(cri.main(["--parts", "logs", "--runtimes", "skiff,containerd+runc", *sys.argv[2:]]))
     if sys.argv[1:2] == ["proxy"]:
         run_proxy(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="dev bench", description=__doc__,

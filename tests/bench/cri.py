@@ -18,6 +18,7 @@ import tempfile
 import time
 
 from tests.bench import runtimes
+from tests.bench.logs import logs
 from tests.support import images
 from tests.support.cluster import TOP
 from tests.support.machine import run
@@ -111,7 +112,7 @@ def idle(runtime):
         yield figure(f"idle wake-ups, {IDLE_PODS} pods", wakeups / seconds, "1/s")
 
 
-PARTS = {"latency": latency, "throughput": throughput, "memory": memory, "idle": idle}
+PARTS = {"latency": latency, "throughput": throughput, "memory": memory, "idle": idle, "logs": logs}
 
 
 # ---- one runtime, in its namespaces ----
@@ -193,7 +194,7 @@ def compare(names, build, parts):
 
 def times(value, peer, unit):
     """How many times better than the peer; of rates, more is better."""
-    better = (value / peer if unit == "pods/s" else peer / value) if value and peer else float("nan")
+    better = (value / peer if unit in ("pods/s", "MB/s") else peer / value) if value and peer else float("nan")
     return f"{better:.1f}x"
 
 
@@ -228,6 +229,8 @@ def main(words):
         inside(arguments.inside, build, arguments.folder, runtimes.Cgroup(arguments.cgroup), parts)
         return
     run(images.BUILDER)
+    if "logs" in parts:
+        run(TOP / "tests" / "tools" / "build-crictl", TOP / "build" / "crictl", timeout=600)
     report(compare(names, build, parts), arguments.json, names)
 
 
