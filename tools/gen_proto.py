@@ -32,14 +32,15 @@ GROUPS = {
     "authentication/v1": ("authentication.v1", "authentication.k8s.io", "v1"),
     "authorization/v1": ("authorization.v1", "authorization.k8s.io", "v1"),
     "events/v1": ("events.v1", "events.k8s.io", "v1"),
+    "node/v1": ("node.v1", "node.k8s.io", "v1"),
     "apidiscovery/v2": ("apidiscovery.v2", "apidiscovery.k8s.io", "v2"),
     "extensions/v1beta1": ("extensions.v1beta1", "extensions", "v1beta1"),
     "apps/v1beta1": ("apps.v1beta1", "apps", "v1beta1"),
     "apps/v1beta2": ("apps.v1beta2", "apps", "v1beta2"),
 }
 
-# Whose kinds only the file that serves them names: they are not in fwd.h, which all else includes.
-NOT_FORWARD = {"apps/v1beta1", "apps/v1beta2"}
+# Whose kinds only the files that serve them name: they are not in fwd.h, which all else includes.
+NOT_FORWARD = {"apps/v1beta1", "apps/v1beta2", "node/v1"}
 
 # Heading -> ordered (file, comment, regular expression of its root messages). The last one of a
 # heading takes the rest.

@@ -14,6 +14,7 @@
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
+#include "proto/k8s/node/v1/node.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
 #include "proto/skiff/node/v1/policy.pb.h"
 
@@ -35,6 +36,7 @@ std::shared_ptr<Message> NewOf(const std::string& kind) {
   if (kind == "Pod") return std::make_shared<core::Pod>();
   if (kind == "ConfigMap") return std::make_shared<core::ConfigMap>();
   if (kind == "Secret") return std::make_shared<core::Secret>();
+  if (kind == "RuntimeClass") return std::make_shared<::k8s::node::v1::RuntimeClass>();
   if (kind == "Service") return std::make_shared<core::Service>();
   if (kind == "Node") return std::make_shared<core::Node>();
   if (kind == "NetworkPolicy") return std::make_shared<link::NetworkPolicy>();
@@ -306,6 +308,14 @@ std::shared_ptr<const core::ConfigMap> DesiredState::FindConfigMap(const std::st
 std::shared_ptr<const core::Secret> DesiredState::FindSecret(const std::string& name_space,
                                                              const std::string& name) const {
   return std::static_pointer_cast<const core::Secret>(Find({"Secret", name_space, name}));
+}
+
+std::optional<std::string> DesiredState::FindRuntimeHandler(
+    const std::string& runtime_class) const {
+  auto found = std::static_pointer_cast<const ::k8s::node::v1::RuntimeClass>(
+      Find({"RuntimeClass", "", runtime_class}));
+  if (found == nullptr) return std::nullopt;
+  return found->handler();
 }
 
 std::vector<std::shared_ptr<const core::Service>> DesiredState::ServicesIn(

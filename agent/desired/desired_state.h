@@ -33,7 +33,8 @@ class Welcome;
 namespace skiff::agent {
 
 struct ObjectKey {
-  // "Pod", "ConfigMap", "Secret", "Service", "EndpointSlice", "Node", "NetworkPolicy", "AddressSet"
+  // "Pod", "ConfigMap", "Secret", "RuntimeClass", "Service", "EndpointSlice", "Node",
+  // "NetworkPolicy", "AddressSet"
   std::string kind;
   std::string name_space;
   std::string name;
@@ -73,6 +74,7 @@ class DesiredState : public ObjectSource {
       const std::string& name_space, const std::string& name) const override;
   std::shared_ptr<const k8s::core::v1::Secret> FindSecret(const std::string& name_space,
                                                           const std::string& name) const override;
+  std::optional<std::string> FindRuntimeHandler(const std::string& runtime_class) const override;
   std::vector<std::shared_ptr<const k8s::core::v1::Service>> ServicesIn(
       const std::string& name_space) const override;
   std::vector<std::shared_ptr<const k8s::core::v1::Pod>> Pods() const;

@@ -8,6 +8,7 @@
 #include "base/os/files.h"
 #include "proto/k8s/core/v1/config.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/node/v1/node.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
 #include "proto/skiff/node/v1/policy.pb.h"
 
@@ -126,6 +127,22 @@ TEST_F(DesiredStateTest, PoliciesAndTheirAddressesAreKept) {
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(static_cast<const link::NetworkPolicy&>(*found).pod_selector(), "app=web");
   EXPECT_NE(state->Find({"AddressSet", "default", "S.3"}), nullptr);
+}
+
+TEST_F(DesiredStateTest, KeepsTheHandlersOfRuntimeClasses) {
+  ::k8s::node::v1::RuntimeClass runtime_class;
+  runtime_class.set_handler("crun");
+  link::ControlMessage message;
+  message.mutable_update()->set_kind("RuntimeClass");
+  message.mutable_update()->set_name("sandboxed");
+  message.mutable_update()->set_object(runtime_class.SerializeAsString());
+  auto state = Open();
+  state->Apply(Welcome(true));
+  state->Apply(message);
+  state->Apply(Mark(1));
+  state = Open();
+  EXPECT_EQ(state->FindRuntimeHandler("sandboxed"), "crun");
+  EXPECT_EQ(state->FindRuntimeHandler("other"), std::nullopt);
 }
 
 TEST_F(DesiredStateTest, AFullStateReplacesEverything) {

@@ -11,6 +11,7 @@
 #include "agent/pods/steps.h"
 #include "agent/probes/targets.h"
 #include "agent/spec/pod_config.h"
+#include "agent/spec/resources.h"
 #include "agent/spec/shape.h"
 #include "agent/spec/user_namespace.h"
 #include "base/log.h"
@@ -241,6 +242,17 @@ Result<> AddUserNamespace(const PodDeps& deps, const core::Pod& pod,
   return {};
 }
 
+// Of the RuntimeClass that the pod names. It was there when the pod was made, and a pod that runs
+// outlives it; a new sandbox does not come up without it.
+Result<std::string> HandlerOf(const PodDeps& deps, const core::Pod& pod) {
+  const std::string& name = pod.spec().runtime_class_name();
+  if (name.empty()) return std::string();
+  std::optional<std::string> handler = deps.objects.FindRuntimeHandler(name);
+  if (handler) return *std::move(handler);
+  // In kubelet's words.
+  return Error(Code::kNotFound, "runtimeclass.node.k8s.io \"" + name + "\" not found");
+}
+
 }  // namespace
 
 SandboxResult RunSandboxStep(const PodDeps& deps, const SandboxStep& step) {
@@ -261,22 +273,26 @@ SandboxResult RunSandboxStep(const PodDeps& deps, const SandboxStep& step) {
   auto volumes = deps.volumes.SetUp(pod, {&deps.objects, node, {}});
   if (!volumes.ok()) return fail("FailedMount", volumes.error().message());
   result.volumes = *std::move(volumes);
+  Result<std::string> handler = HandlerOf(deps, pod);
+  if (!handler.ok()) {
+    return fail("FailedCreatePodSandBox",
+                "Failed to create pod sandbox: " + handler.error().message());
+  }
   ::runtime::v1::PodSandboxConfig config;
   auto filled = FillSandboxConfig(pod, step.attempt, node, HostDns(node), &config);
-  if (filled.ok() && HasUserNamespace(pod)) {
-    filled = CheckHandlerMapsUsers(deps, pod.spec().runtime_class_name());
-  }
+  if (filled.ok() && HasUserNamespace(pod)) filled = CheckHandlerMapsUsers(deps, *handler);
   if (filled.ok()) filled = AddUserNamespace(deps, pod, &config, nullptr);
   if (filled.ok()) filled = MakeDirectories(config.log_directory(), 0755);
   if (filled.ok()) {
-    const auto& limits = config.linux().resources();
+    ::runtime::v1::LinuxContainerResources limits;
+    FillPodResources(pod, WithOverhead::kYes, &limits);
     filled = deps.cgroups.Create(
         config.linux().cgroup_parent(),
         {limits.cpu_shares(), limits.cpu_quota(), limits.memory_limit_in_bytes()});
   }
   Result<std::string> id = std::string();
   if (filled.ok()) {
-    id = deps.cri.RunSandbox(config, pod.spec().runtime_class_name());
+    id = deps.cri.RunSandbox(config, *handler);
   }
   if (!filled.ok() || !id.ok()) {
     const Error& error = filled.ok() ? id.error() : filled.error();

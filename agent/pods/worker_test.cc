@@ -59,6 +59,7 @@ constexpr char kMapped[] =
               containers { name: "web" image: "nginx:1" } })";
 
 TEST_F(PodWorkerTest, GivesAPodUsersOfItsOwnAndKeepsToThem) {
+  world.objects.runtime_handlers["mapping"] = "mapping";
   auto pod = World::MakePod(std::string(kMapped) + R"(metadata { name: "a" })");
   world.Run({pod});
   EXPECT_EQ(world.status("a").phase(), "Running");
@@ -93,6 +94,20 @@ TEST_F(PodWorkerTest, AHandlerWithoutUserNamespacesIsNamed) {
                              "can't set `spec.hostUsers: false`, runtime does not support user "
                              "namespaces"));
   EXPECT_THAT(world.cri.sandboxes(), IsEmpty());
+}
+
+TEST_F(PodWorkerTest, TheRuntimeClassNamesTheHandler) {
+  auto pod = World::MakePod(
+      R"(spec { runtime_class_name: "sandboxed" containers { name: "a" image: "x" } })");
+  world.Run({pod});
+  EXPECT_TRUE(world.SawEvent(
+      "FailedCreatePodSandBox",
+      "Failed to create pod sandbox: runtimeclass.node.k8s.io \"sandboxed\" not found"));
+  EXPECT_THAT(world.cri.sandboxes(), IsEmpty());
+  world.objects.runtime_handlers["sandboxed"] = "crun";
+  world.Advance(seconds(60));
+  ASSERT_EQ(world.cri.sandboxes().size(), 1u);
+  EXPECT_EQ(world.cri.sandboxes()[0].handler, "crun");
 }
 
 TEST_F(PodWorkerTest, ContainersWaitForTheRulesOfTheirPod) {

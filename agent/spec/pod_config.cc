@@ -106,7 +106,8 @@ Result<> FillSandboxConfig(const core::Pod& pod, uint32_t attempt, const NodeCon
   (*config->mutable_annotations())[labels::kGracePeriod] = std::to_string(GracePeriod(pod).count());
   auto* linux_config = config->mutable_linux();
   linux_config->set_cgroup_parent(PodCgroup(pod, node));
-  FillPodResources(pod, linux_config->mutable_resources());
+  FillPodResources(pod, WithOverhead::kNo, linux_config->mutable_resources());
+  if (!pod.spec().overhead().empty()) FillOverhead(pod, linux_config->mutable_overhead());
   for (const core::Sysctl& sysctl : pod.spec().security_context().sysctls()) {
     (*linux_config->mutable_sysctls())[sysctl.name()] = sysctl.value();
   }

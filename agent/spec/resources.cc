@@ -86,6 +86,14 @@ Totals TotalsOf(const core::Pod& pod) {
   return totals;
 }
 
+// What the pod's sandbox takes beside its containers: more room for both, where there is a limit.
+void AddOverhead(const core::Pod& pod, Totals* totals) {
+  const auto& overhead = pod.spec().overhead();
+  totals->cpu_request += MilliOf(overhead, "cpu");
+  totals->cpu_limit += MilliOf(overhead, "cpu");
+  totals->memory_limit += ValueOf(overhead, "memory");
+}
+
 }  // namespace
 
 int64_t MilliCpuToShares(int64_t milli) {
@@ -133,8 +141,10 @@ void FillContainerResources(const core::Pod& pod, const core::Container& contain
   }
 }
 
-void FillPodResources(const core::Pod& pod, ::runtime::v1::LinuxContainerResources* resources) {
+void FillPodResources(const core::Pod& pod, WithOverhead overhead,
+                      ::runtime::v1::LinuxContainerResources* resources) {
   Totals totals = TotalsOf(pod);
+  if (overhead == WithOverhead::kYes) AddOverhead(pod, &totals);
   resources->set_cpu_shares(MilliCpuToShares(totals.cpu_request));
   if (totals.all_cpu_limited) {
     resources->set_cpu_period(kCpuPeriod);
@@ -143,7 +153,21 @@ void FillPodResources(const core::Pod& pod, ::runtime::v1::LinuxContainerResourc
   if (totals.all_memory_limited) resources->set_memory_limit_in_bytes(totals.memory_limit);
 }
 
-int64_t PodCpuRequestMilli(const core::Pod& pod) { return TotalsOf(pod).cpu_request; }
+void FillOverhead(const core::Pod& pod, ::runtime::v1::LinuxContainerResources* resources) {
+  const auto& overhead = pod.spec().overhead();
+  if (int64_t cpu = MilliOf(overhead, "cpu"); cpu > 0) {
+    resources->set_cpu_shares(MilliCpuToShares(cpu));
+    resources->set_cpu_period(kCpuPeriod);
+    resources->set_cpu_quota(MilliCpuToQuota(cpu));
+  }
+  resources->set_memory_limit_in_bytes(ValueOf(overhead, "memory"));
+}
+
+int64_t PodCpuRequestMilli(const core::Pod& pod) {
+  Totals totals = TotalsOf(pod);
+  AddOverhead(pod, &totals);
+  return totals.cpu_request;
+}
 
 std::string QosCgroup(QosClass qos, const NodeContext& node) {
   std::string path = node.cgroup_root + "/kubepods";

@@ -26,11 +26,15 @@ int OomScoreAdj(const k8s::core::v1::Pod& pod, const k8s::core::v1::Container& c
 void FillContainerResources(const k8s::core::v1::Pod& pod,
                             const k8s::core::v1::Container& container, const NodeContext& node,
                             ::runtime::v1::LinuxContainerResources* resources);
-// The pod's cgroup: the sum of its containers; a limit only where every container has one.
-void FillPodResources(const k8s::core::v1::Pod& pod,
+// Of the pod as a whole: the sum of its containers; a limit only where every container has one. Its
+// cgroup's figures are those with the overhead of its RuntimeClass.
+enum class WithOverhead { kNo, kYes };
+void FillPodResources(const k8s::core::v1::Pod& pod, WithOverhead overhead,
                       ::runtime::v1::LinuxContainerResources* resources);
+// The overhead alone, as CRI wants to be told of it.
+void FillOverhead(const k8s::core::v1::Pod& pod, ::runtime::v1::LinuxContainerResources* resources);
 
-// What a burstable or guaranteed pod asks for.
+// What a burstable or guaranteed pod asks for, with its overhead.
 int64_t PodCpuRequestMilli(const k8s::core::v1::Pod& pod);
 
 // "/kubepods/burstable" below the node's cgroup root; of guaranteed pods "/kubepods".

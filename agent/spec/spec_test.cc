@@ -96,10 +96,22 @@ TEST(ResourcesTest, ThePodsCgroupIsTheSumWithLimitsWhereAllHaveThem) {
             " } containers { name: \"b\" " + Resources("cpu=250m", "memory=64Mi") +
             " } init_containers { name: \"i\" " + Resources("cpu=2", "memory=32Mi") + " }");
   cri::LinuxContainerResources resources;
-  FillPodResources(pod, &resources);
+  FillPodResources(pod, WithOverhead::kNo, &resources);
   EXPECT_EQ(resources.cpu_shares(), 2048) << "the init container asks for more than all others";
   EXPECT_EQ(resources.memory_limit_in_bytes(), 128 << 20);
   EXPECT_EQ(resources.cpu_quota(), 0);
+  (*pod.mutable_spec()->mutable_overhead())["cpu"].set_string("500m");
+  (*pod.mutable_spec()->mutable_overhead())["memory"].set_string("16Mi");
+  FillPodResources(pod, WithOverhead::kYes, &resources);
+  EXPECT_EQ(resources.cpu_shares(), 2560);
+  EXPECT_EQ(resources.memory_limit_in_bytes(), 144 << 20);
+  EXPECT_EQ(PodCpuRequestMilli(pod), 2500);
+  cri::PodSandboxConfig sandbox;
+  NodeContext any;
+  ASSERT_TRUE(FillSandboxConfig(pod, 0, any, DnsConfig(), &sandbox).ok());
+  EXPECT_EQ(sandbox.linux().resources().memory_limit_in_bytes(), 128 << 20);
+  EXPECT_EQ(sandbox.linux().overhead().memory_limit_in_bytes(), 16 << 20);
+  EXPECT_EQ(sandbox.linux().overhead().cpu_quota(), 50'000);
   NodeContext node;
   node.cgroup_root = "/skiff-a";
   EXPECT_EQ(PodCgroup(pod, node), "/skiff-a/kubepods/burstable/podu1");

@@ -70,6 +70,7 @@ class FakeRuntimeStub : public UnimplementedRuntimeStub {
       FakeCri::Sandbox sandbox;
       sandbox.id = "sandbox" + std::to_string(number);
       sandbox.config = config;
+      sandbox.handler = request.runtime_handler();
       sandbox.created_at = fake_.NowNanos();
       const auto& options = config.linux().security_context().namespace_options();
       if (options.network() != cri::NODE) sandbox.ip = "10.88.0." + std::to_string(number + 1);

@@ -30,6 +30,7 @@ class FakeCri {
     bool ready = true;
     int64_t created_at = 0;
     std::string ip;
+    std::string handler;
   };
   struct Container {
     std::string id;

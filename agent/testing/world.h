@@ -29,6 +29,7 @@ class FakeObjects : public ObjectSource {
  public:
   std::map<std::string, std::shared_ptr<k8s::core::v1::ConfigMap>> config_maps;  // "ns/name"
   std::map<std::string, std::shared_ptr<k8s::core::v1::Secret>> secrets;
+  std::map<std::string, std::string> runtime_handlers;  // by RuntimeClass
   std::map<std::string, std::vector<std::shared_ptr<const k8s::core::v1::Service>>> services;
 
   std::shared_ptr<const k8s::core::v1::ConfigMap> FindConfigMap(
@@ -40,6 +41,11 @@ class FakeObjects : public ObjectSource {
                                                           const std::string& name) const override {
     auto found = secrets.find(name_space + "/" + name);
     return found == secrets.end() ? nullptr : found->second;
+  }
+  std::optional<std::string> FindRuntimeHandler(const std::string& runtime_class) const override {
+    auto found = runtime_handlers.find(runtime_class);
+    if (found == runtime_handlers.end()) return std::nullopt;
+    return found->second;
   }
   std::vector<std::shared_ptr<const k8s::core::v1::Service>> ServicesIn(
       const std::string& name_space) const override {

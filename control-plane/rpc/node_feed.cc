@@ -17,8 +17,9 @@ namespace core = k8s::core::v1;
 constexpr size_t kMaxDeletions = 10'000;
 
 constexpr FeedKind kWatchedKinds[] = {
-    FeedKind::kNode,          FeedKind::kConfigMap,     FeedKind::kSecret, FeedKind::kService,
-    FeedKind::kEndpointSlice, FeedKind::kNetworkPolicy, FeedKind::kPod,    FeedKind::kNamespace};
+    FeedKind::kNode,          FeedKind::kConfigMap, FeedKind::kSecret,
+    FeedKind::kRuntimeClass,  FeedKind::kService,   FeedKind::kEndpointSlice,
+    FeedKind::kNetworkPolicy, FeedKind::kPod,       FeedKind::kNamespace};
 
 bool IsOfPolicies(FeedKind kind) {
   return kind == FeedKind::kAddressSet || kind == FeedKind::kNetworkPolicy;
@@ -175,9 +176,9 @@ void NodeFeed::ChangePod(const std::string& key, const Message* object) {
 
 void NodeFeed::AddReferences(Share& share, const std::string& ns, const PodReferences& references,
                              int by) {
-  auto add = [&](FeedKind kind, const std::set<std::string>& names) {
+  auto add = [&](FeedKind kind, const std::string& prefix, const std::set<std::string>& names) {
     for (const std::string& name : names) {
-      Key key{kind, ns + "/" + name};
+      Key key{kind, prefix + name};
       int& count = share.wanted[key];
       bool was_wanted = count > 0;
       count += by;
@@ -186,8 +187,9 @@ void NodeFeed::AddReferences(Share& share, const std::string& ns, const PodRefer
       Offer(share, key);
     }
   };
-  add(FeedKind::kConfigMap, references.config_maps);
-  add(FeedKind::kSecret, references.secrets);
+  add(FeedKind::kConfigMap, ns + "/", references.config_maps);
+  add(FeedKind::kSecret, ns + "/", references.secrets);
+  add(FeedKind::kRuntimeClass, "", references.runtime_classes);
 }
 
 ObjectPtr NodeFeed::Find(const Key& key) const {
@@ -206,7 +208,8 @@ bool NodeFeed::Concerns(const Share& share, const Key& key) const {
   switch (key.first) {
     case FeedKind::kPod: return share.pods.count(key.second) != 0;
     case FeedKind::kConfigMap:
-    case FeedKind::kSecret: return share.wanted.count(key) != 0;
+    case FeedKind::kSecret:
+    case FeedKind::kRuntimeClass: return share.wanted.count(key) != 0;
     case FeedKind::kNode:
     case FeedKind::kService:
     case FeedKind::kEndpointSlice: return true;

@@ -1,6 +1,6 @@
-// NodeFeed: what each node must be told: the pods bound to it, the ConfigMaps and Secrets they
-// name, Services, EndpointSlices, the other nodes and the network policies of its pods; and how far
-// each node has come.
+// NodeFeed: what each node must be told: the pods bound to it, the ConfigMaps, Secrets and
+// RuntimeClasses they name, Services, EndpointSlices, the other nodes and the network policies of
+// its pods; and how far each node has come.
 //
 // A node's share is a set of keys with the view last sent for each. A change puts the key into the
 // node's set of things to send; what goes out is the state at that moment, so changes coalesce and
@@ -88,7 +88,7 @@ class NodeFeed : public std::enable_shared_from_this<NodeFeed> {
     int64_t last_sent = 0;  // the last position given to an update
     int64_t forgotten = 0;  // deletions up to here are no longer known
     size_t deletions = 0;
-    std::map<Key, int> wanted;  // ConfigMaps and Secrets, by how many pods
+    std::map<Key, int> wanted;  // ConfigMaps, Secrets and RuntimeClasses, by how many pods
     std::set<std::string> pods;
   };
   struct PodEntry {

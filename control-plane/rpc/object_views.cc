@@ -11,6 +11,7 @@
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
 #include "proto/k8s/networking/v1/networking.pb.h"
+#include "proto/k8s/node/v1/node.pb.h"
 
 namespace skiff::cp {
 
@@ -62,6 +63,7 @@ const char* FeedKindName(FeedKind kind) {
     case FeedKind::kNode: return "Node";
     case FeedKind::kConfigMap: return "ConfigMap";
     case FeedKind::kSecret: return "Secret";
+    case FeedKind::kRuntimeClass: return "RuntimeClass";
     case FeedKind::kService: return "Service";
     case FeedKind::kEndpointSlice: return "EndpointSlice";
     case FeedKind::kAddressSet: return "AddressSet";
@@ -77,6 +79,7 @@ const Message& FeedPrototype(FeedKind kind) {
     case FeedKind::kNode: return core::Node::default_instance();
     case FeedKind::kConfigMap: return core::ConfigMap::default_instance();
     case FeedKind::kSecret: return core::Secret::default_instance();
+    case FeedKind::kRuntimeClass: return ::k8s::node::v1::RuntimeClass::default_instance();
     case FeedKind::kService: return core::Service::default_instance();
     case FeedKind::kEndpointSlice: return k8s::discovery::v1::EndpointSlice::default_instance();
     case FeedKind::kNetworkPolicy: return k8s::networking::v1::NetworkPolicy::default_instance();
@@ -92,6 +95,8 @@ ObjectView ViewOf(FeedKind kind, const Message& object) {
     case FeedKind::kNode: return ViewOfNode(static_cast<const core::Node&>(object));
     case FeedKind::kConfigMap: return ViewOfPlain(static_cast<const core::ConfigMap&>(object));
     case FeedKind::kSecret: return ViewOfPlain(static_cast<const core::Secret&>(object));
+    case FeedKind::kRuntimeClass:
+      return ViewOfPlain(static_cast<const ::k8s::node::v1::RuntimeClass&>(object));
     case FeedKind::kService: return ViewOfPlain(static_cast<const core::Service&>(object));
     case FeedKind::kEndpointSlice:
       return ViewOfPlain(static_cast<const k8s::discovery::v1::EndpointSlice&>(object));

@@ -15,6 +15,7 @@ enum class FeedKind {
   kNode,
   kConfigMap,
   kSecret,
+  kRuntimeClass,
   kService,
   kEndpointSlice,
   kAddressSet,
@@ -22,7 +23,7 @@ enum class FeedKind {
   kPod,
   kNamespace,
 };
-inline constexpr int kFeedKinds = 9;
+inline constexpr int kFeedKinds = 10;
 
 const char* FeedKindName(FeedKind kind);
 // Of the kinds that are objects of the API: all but kAddressSet.

@@ -51,6 +51,7 @@ PodReferences ReferencesOf(const core::PodSpec& spec) {
   }
   for (const auto& volume : spec.volumes()) AddVolume(volume.volume_source(), found);
   for (const auto& secret : spec.image_pull_secrets()) Add(found.secrets, secret.name());
+  Add(found.runtime_classes, spec.runtime_class_name());
   return found;
 }
 

@@ -19,6 +19,7 @@
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/networking/v1/networking.pb.h"
+#include "proto/k8s/node/v1/node.pb.h"
 #include "proto/skiff/node/v1/node.pb.h"
 
 namespace skiff::cp {
@@ -89,10 +90,12 @@ TEST(PodReferencesTest, EveryPlaceIsFound) {
   projected->add_sources()->mutable_config_map()->mutable_local_object_reference()->set_name(
       "c-proj");
   spec.add_image_pull_secrets()->set_name("s-pull");
+  spec.set_runtime_class_name("r");
   PodReferences found = ReferencesOf(spec);
   EXPECT_THAT(found.secrets,
               UnorderedElementsAre("s-env", "s-from", "s-volume", "s-proj", "s-pull"));
   EXPECT_THAT(found.config_maps, UnorderedElementsAre("c-env", "c-init", "c-volume", "c-proj"));
+  EXPECT_THAT(found.runtime_classes, UnorderedElementsAre("r"));
 }
 
 class FeedTest : public ApiTest {
@@ -143,6 +146,22 @@ TEST_F(FeedTest, NodeIsToldOfItsShareOnly) {
   EXPECT_THAT(Take(), ElementsAre("Node n1", "Secret default/mine", "Service default/svc",
                                   "Pod default/web", "mark"));
   EXPECT_THAT(Take(), IsEmpty());
+}
+
+TEST_F(FeedTest, ARuntimeClassIsToldWhereAPodNamesIt) {
+  for (const char* name : {"sandboxed", "unused"}) {
+    ::k8s::node::v1::RuntimeClass runtime_class;
+    runtime_class.mutable_metadata()->set_name(name);
+    ASSERT_TRUE(client.Create(runtime_class).ok());
+  }
+  core::Pod pod = MakePod("web", "n1");
+  pod.mutable_spec()->set_runtime_class_name("sandboxed");
+  ASSERT_TRUE(client.Create(pod).ok());
+  executor.RunUntilIdle();
+  EXPECT_TRUE(Connect(0));
+  EXPECT_THAT(Take(), ElementsAre("RuntimeClass sandboxed", "Pod default/web", "mark"));
+  client.Remove(pod, "default", "web");
+  EXPECT_THAT(Take(), ElementsAre("-RuntimeClass sandboxed", "-Pod default/web", "mark"));
 }
 
 // Policies and what they name come before the pods that they are about, in the same state.

@@ -260,29 +260,6 @@ void ValidateAmounts(const Amounts& amounts, const FieldPath& path, FieldErrors&
   }
 }
 
-void ValidateResources(const core::ResourceRequirements& resources, const FieldPath& path,
-                       FieldErrors& errors) {
-  ValidateAmounts(resources.limits(), path.Child("limits"), errors);
-  ValidateAmounts(resources.requests(), path.Child("requests"), errors);
-  std::map<std::string, std::string> requests;
-  for (const auto& [name, amount] : resources.requests()) requests[name] = amount.string();
-  for (const auto& [name, text] : requests) {
-    auto limit = resources.limits().find(name);
-    codec::Quantity request = codec::Quantity::Parse(text).value_or(codec::Quantity());
-    bool may_exceed = IsStandardResource(name) && !name.starts_with("hugepages-");
-    if (limit == resources.limits().end()) continue;
-    codec::Quantity most = codec::Quantity::From(limit->second);
-    FieldPath at = path.Child("requests");
-    if (may_exceed && request > most) {
-      errors.Invalid(
-          at, text,
-          "must be less than or equal to " + name + " limit of " + limit->second.string());
-    } else if (!may_exceed && request != most) {
-      errors.Invalid(at, text, "must be equal to " + name + " limit of " + limit->second.string());
-    }
-  }
-}
-
 void ValidateMounts(const core::Container& container, const std::set<std::string>& volumes,
                     const FieldPath& path, FieldErrors& errors) {
   std::set<std::string> points;
@@ -424,6 +401,29 @@ void CheckHostPorts(const core::PodSpec& spec, const FieldPath& path, FieldError
 }
 
 }  // namespace
+
+void ValidateResources(const core::ResourceRequirements& resources, const FieldPath& path,
+                       FieldErrors& errors) {
+  ValidateAmounts(resources.limits(), path.Child("limits"), errors);
+  ValidateAmounts(resources.requests(), path.Child("requests"), errors);
+  std::map<std::string, std::string> requests;
+  for (const auto& [name, amount] : resources.requests()) requests[name] = amount.string();
+  for (const auto& [name, text] : requests) {
+    auto limit = resources.limits().find(name);
+    codec::Quantity request = codec::Quantity::Parse(text).value_or(codec::Quantity());
+    bool may_exceed = IsStandardResource(name) && !name.starts_with("hugepages-");
+    if (limit == resources.limits().end()) continue;
+    codec::Quantity most = codec::Quantity::From(limit->second);
+    FieldPath at = path.Child("requests");
+    if (may_exceed && request > most) {
+      errors.Invalid(
+          at, text,
+          "must be less than or equal to " + name + " limit of " + limit->second.string());
+    } else if (!may_exceed && request != most) {
+      errors.Invalid(at, text, "must be equal to " + name + " limit of " + limit->second.string());
+    }
+  }
+}
 
 void ValidateContainers(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
   std::set<std::string> volumes, names;

@@ -20,6 +20,7 @@ Kinds BuiltinKinds() {
            &LeaseKind,
            &EndpointSliceKind,
            &NetworkPolicyKind,
+           &RuntimeClassKind,
            &EventsEventKind,
            &SelfSubjectAccessReviewKind,
            &SelfSubjectRulesReviewKind,

@@ -24,6 +24,7 @@ KindInfo EventsEventKind();  // events.k8s.io/v1, a view of core/v1 events
 KindInfo LeaseKind();
 KindInfo NetworkPolicyKind();
 KindInfo ReplicaSetKind();
+KindInfo RuntimeClassKind();
 KindInfo SelfSubjectAccessReviewKind();
 KindInfo SelfSubjectRulesReviewKind();
 

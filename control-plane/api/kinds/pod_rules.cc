@@ -15,33 +15,6 @@ namespace core = k8s::core::v1;
 
 constexpr int64_t kMaxSeconds = 2147483647;
 
-void ValidateToleration(const core::Toleration& toleration, const FieldPath& path,
-                        FieldErrors& errors) {
-  const std::string& op = toleration.operator_();
-  if (!toleration.key().empty()) CheckLabelKey(toleration.key(), path.Child("key"), errors);
-  if (toleration.key().empty() && op != "Exists") {
-    errors.Invalid(path.Child("operator"), op,
-                   "operator must be Exists when `key` is empty, which means \"match all values "
-                   "and all keys\"");
-  }
-  if (toleration.has_toleration_seconds() && toleration.effect() != "NoExecute") {
-    errors.Invalid(path.Child("effect"), toleration.effect(),
-                   "effect must be 'NoExecute' when `tolerationSeconds` is set");
-  }
-  if (op.empty() || op == "Equal") {
-    AddInvalid(codec::CheckLabelValue(toleration.value()), path.Child("operator"),
-               toleration.value(), errors);
-  } else if (op == "Exists") {
-    if (!toleration.value().empty()) {
-      errors.Invalid(path.Child("operator"), toleration.value(),
-                     "value must be empty when `operator` is 'Exists'");
-    }
-  } else {
-    errors.NotSupported(path.Child("operator"), op, {"Equal", "Exists"});
-  }
-  CheckTaintEffect(toleration.effect(), /*allow_empty=*/true, path.Child("effect"), errors);
-}
-
 void ValidateDns(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
   CheckOneOf(spec.dns_policy(), {"ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"},
              path.Child("dnsPolicy"), errors);
@@ -199,6 +172,33 @@ void ValidateDeadlineUpdate(const core::Pod& pod, const core::Pod& old, FieldErr
 
 }  // namespace
 
+void ValidateToleration(const core::Toleration& toleration, const FieldPath& path,
+                        FieldErrors& errors) {
+  const std::string& op = toleration.operator_();
+  if (!toleration.key().empty()) CheckLabelKey(toleration.key(), path.Child("key"), errors);
+  if (toleration.key().empty() && op != "Exists") {
+    errors.Invalid(path.Child("operator"), op,
+                   "operator must be Exists when `key` is empty, which means \"match all values "
+                   "and all keys\"");
+  }
+  if (toleration.has_toleration_seconds() && toleration.effect() != "NoExecute") {
+    errors.Invalid(path.Child("effect"), toleration.effect(),
+                   "effect must be 'NoExecute' when `tolerationSeconds` is set");
+  }
+  if (op.empty() || op == "Equal") {
+    AddInvalid(codec::CheckLabelValue(toleration.value()), path.Child("operator"),
+               toleration.value(), errors);
+  } else if (op == "Exists") {
+    if (!toleration.value().empty()) {
+      errors.Invalid(path.Child("operator"), toleration.value(),
+                     "value must be empty when `operator` is 'Exists'");
+    }
+  } else {
+    errors.NotSupported(path.Child("operator"), op, {"Equal", "Exists"});
+  }
+  CheckTaintEffect(toleration.effect(), /*allow_empty=*/true, path.Child("effect"), errors);
+}
+
 void ValidatePodSpec(const core::PodSpec& spec, const FieldPath& path, FieldErrors& errors) {
   ValidateVolumes(spec, path, errors);
   ValidateContainers(spec, path, errors);
@@ -206,6 +206,11 @@ void ValidatePodSpec(const core::PodSpec& spec, const FieldPath& path, FieldErro
              errors);
   ValidateDns(spec, path, errors);
   CheckLabels(spec.node_selector(), path.Child("nodeSelector"), errors);
+  if (!spec.overhead().empty()) {
+    core::ResourceRequirements overhead;  // upstream takes the amounts for limits, and says so
+    *overhead.mutable_limits() = spec.overhead();
+    ValidateResources(overhead, path.Child("overhead"), errors);
+  }
   ValidateSharing(spec, path, errors);
   ValidateHostUsers(spec, path, errors);
   ValidateNames(spec, path, errors);

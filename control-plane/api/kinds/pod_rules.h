@@ -13,6 +13,8 @@ class Container;
 class Pod;
 class PodSpec;
 class PodTemplateSpec;
+class ResourceRequirements;
+class Toleration;
 class Volume;
 }  // namespace k8s::core::v1
 namespace k8s::meta::v1 {
@@ -65,6 +67,11 @@ void ValidateAppArmorUpdate(const k8s::core::v1::Pod& pod, const k8s::core::v1::
 // A new pod's annotations become fields and its fields annotations, each where the other is
 // missing, as clients and nodes of either age read one of them.
 void SyncAppArmor(k8s::core::v1::Pod& pod);
+
+void ValidateResources(const k8s::core::v1::ResourceRequirements& resources, const FieldPath& path,
+                       FieldErrors& errors);
+void ValidateToleration(const k8s::core::v1::Toleration& toleration, const FieldPath& path,
+                        FieldErrors& errors);
 
 // kubectl's columns for pods.
 std::vector<TableColumn> PodColumns();

@@ -7,11 +7,14 @@
 
 #include "control-plane/api/registry/admission.h"
 #include "control-plane/api/registry/meta_rules.h"
+#include "control-plane/api/registry/runtime_class.h"
 #include "proto/codec/json.h"
 #include "proto/codec/meta.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
+#include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/meta/v1/object.pb.h"
+#include "proto/k8s/node/v1/node.pb.h"
 
 namespace skiff::cp {
 namespace {
@@ -19,7 +22,9 @@ namespace {
 using codec::MetaOf;
 using codec::MutableMetaOf;
 using k8s::core::v1::Namespace;
+using k8s::core::v1::Pod;
 using k8s::core::v1::Service;
+using ::k8s::node::v1::RuntimeClass;
 
 constexpr std::chrono::seconds kConsistentReadTimeout{10};
 constexpr std::string_view kNotGenerated =
@@ -118,12 +123,24 @@ ApiResult<StoredPtr> Registry::Create(const KindInfo& kind, MessagePtr object,
   if (kind.rules.set_defaults) kind.rules.set_defaults(*object);
   if (kind.rules.prepare_create) kind.rules.prepare_create(*object);
   Admit(*object);
+  auto* pod = dynamic_cast<Pod*>(object.get());
+  const StoredPtr stored_class = TRY(RuntimeClassOf(kind, *object));
+  const auto* runtime_class =
+      stored_class ? static_cast<const RuntimeClass*>(stored_class->object.get()) : nullptr;
+  if (runtime_class != nullptr) {
+    const std::string refused = ApplyRuntimeClass(*runtime_class, pod);
+    if (!refused.empty()) return ApiError::Forbidden(kind, meta->name(), refused);
+  }
   TRY(NormalizeObject(kind, object.get()));
   meta = MutableMetaOf(object.get());
   FieldErrors errors;
   ValidateMeta(kind, *meta, errors);
   if (kind.rules.validate) kind.rules.validate(*object, errors);
   if (!errors.empty()) return ApiError::Invalid(kind, meta->name(), errors);
+  if (pod != nullptr) {
+    const std::string refused = CheckOverhead(runtime_class, *pod);
+    if (!refused.empty()) return ApiError::Forbidden(kind, meta->name(), refused);
+  }
   for (int attempt = 1; attempt <= kMaxAttempts; ++attempt) {
     auto outcome = TRY(TryCreate(kind, *object, !generated, options));
     if (outcome) {
@@ -172,6 +189,18 @@ ApiResult<void> Registry::CheckNamespace(const KindInfo& kind, const Message& ob
   // Nothing slips into a namespace whose deletion begins meanwhile.
   txn.compares.push_back({StorageKey(*namespaces, name), ns->revision});
   return {};
+}
+
+ApiResult<StoredPtr> Registry::RuntimeClassOf(const KindInfo& kind, const Message& object) {
+  const auto* pod = dynamic_cast<const Pod*>(&object);
+  if (pod == nullptr || !pod->spec().has_runtime_class_name()) return StoredPtr();
+  const std::string& name = pod->spec().runtime_class_name();
+  const KindInfo* classes = deps_.kinds.FindResource("node.k8s.io", "v1", "runtimeclasses");
+  CHECK(classes != nullptr);
+  auto found = Get(*classes, "", name);
+  if (found.ok() || found.error().http_code != 404) return found;
+  return ApiError::Forbidden(kind, pod->metadata().name(),
+                             "pod rejected: RuntimeClass \"" + name + "\" not found");
 }
 
 ApiResult<ServiceAllocator::Plan> Registry::Allocate(const KindInfo& kind, Message& object,

@@ -106,6 +106,8 @@ class Registry {
                          Revision replaces, TxnRequest txn, const WriteOptions& options);
   // The namespace must take new objects; it is compared in the transaction.
   ApiResult<void> CheckNamespace(const KindInfo& kind, const Message& object, TxnRequest& txn);
+  // The class that a pod names; null for what names none. Forbidden where it is not there.
+  ApiResult<StoredPtr> RuntimeClassOf(const KindInfo& kind, const Message& object);
   ApiResult<ServiceAllocator::Plan> Allocate(const KindInfo& kind, Message& object,
                                              const Message* old);
 
