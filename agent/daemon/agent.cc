@@ -192,7 +192,9 @@ Result<> Agent::Parts::StartPods() {
                            config.ca_file, config.state_dir + "/pki", kVersion},
                           MakeCallbacks());
     tunnels = std::make_unique<Tunnels>(
-        TunnelDeps{*workers, *cri, *link, tunnel_pool, io, config.pod_logs_dir});
+        TunnelDeps{*workers, *cri, *link, tunnel_pool, io, config.pod_logs_dir,
+                   config.runtime_endpoint.empty() ? streaming::ExecTransport::kWebSocket
+                                                   : streaming::ExecTransport::kSpdy});
   }
   workers->StartWatching();
   if (desired->complete() && link != nullptr) {

@@ -226,7 +226,7 @@ class Server {
     if (!url.ok()) return RefusalOf(url.error());
     streaming::ExecStreams streams{wish.in, wish.out, wish.err, wish.tty};
     std::promise<Result<std::shared_ptr<ExecClient>>> dialled;
-    streaming::DialExec(deps_.io, deps_.blocking, *url, streams, kDialTimeout,
+    streaming::DialExec(deps_.io, deps_.blocking, *url, deps_.exec_transport, streams, kDialTimeout,
                         [&dialled](Result<std::shared_ptr<ExecClient>> client) {
                           dialled.set_value(std::move(client));
                         });

@@ -8,10 +8,8 @@
 #include "agent/link/node_link.h"
 #include "agent/pods/workers.h"
 #include "base/async/executor.h"
+#include "base/streaming/client.h"
 
-namespace skiff::streaming {
-class IoThread;
-}
 namespace skiff::node::v1 {
 class TunnelRequest;
 }
@@ -26,6 +24,7 @@ struct TunnelDeps {
   Executor& blocking;
   streaming::IoThread& io;
   std::string log_dir;  // "/var/log/pods"
+  streaming::ExecTransport exec_transport = streaming::ExecTransport::kWebSocket;
 };
 
 // Thread-safe. The executor must be stopped before what the deps name goes away.

@@ -5,11 +5,13 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <atomic>
 #include <charconv>
 #include <cstring>
 
 #include "base/streaming/exec_channels.h"
+#include "base/streaming/spdy_connection.h"
 #include "base/streaming/websocket_channels.h"
 
 namespace skiff::streaming {
@@ -140,27 +142,50 @@ struct Upgraded {
 };
 using UpgradedDone = std::function<void(Result<Upgraded>)>;
 
+// What one transport asks for in the request, and what the response must say.
+struct UpgradeRequest {
+  std::string method;
+  std::string headers;  // each with its line end
+  std::string protocol_header;
+  std::string key;  // of WebSocket; empty otherwise
+};
+
+UpgradeRequest WebSocketUpgrade(std::string_view protocols) {
+  UpgradeRequest request{
+      .method = "GET", .protocol_header = "Sec-WebSocket-Protocol", .key = MakeWebSocketKey()};
+  request.headers =
+      "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + request.key +
+      "\r\nSec-WebSocket-Protocol: " + std::string(protocols) + "\r\n";
+  return request;
+}
+
+UpgradeRequest SpdyUpgrade() {
+  return {.method = "POST",
+          .headers =
+              "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n"
+              "Content-Length: 0\r\n",
+          .protocol_header = "X-Stream-Protocol-Version"};
+}
+
 // One handshake under way. Its steps follow each other on the connection's callbacks; the deadline
 // only resets the connection, so that whichever step is pending ends.
 struct Handshake : std::enable_shared_from_this<Handshake> {
   Executor& executor;
   std::shared_ptr<Stream> stream;
-  std::string key = MakeWebSocketKey();
+  const UpgradeRequest upgrade;
   std::string head;
   Executor::TimerId timer = 0;
   std::atomic<bool> timed_out = false;
   UpgradedDone done;
 
-  explicit Handshake(Executor& e) : executor(e) {}
+  Handshake(Executor& e, UpgradeRequest u) : executor(e), upgrade(std::move(u)) {}
 
-  void Start(const Url& url, std::string_view protocols, std::chrono::milliseconds timeout) {
+  void Start(const Url& url, std::chrono::milliseconds timeout) {
     bool v6 = url.host.find(':') != std::string::npos;
-    std::string request = "GET " + url.target + " HTTP/1.1\r\nHost: " + (v6 ? "[" : "") + url.host +
-                          (v6 ? "]:" : ":") + std::to_string(url.port) +
-                          "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
-                          key + "\r\nSec-WebSocket-Protocol: " + std::string(protocols) +
-                          "\r\n\r\n";
+    std::string request = upgrade.method + " " + url.target +
+                          " HTTP/1.1\r\nHost: " + (v6 ? "[" : "") + url.host + (v6 ? "]:" : ":") +
+                          std::to_string(url.port) + "\r\nConnection: Upgrade\r\n" +
+                          upgrade.headers + "\r\n";
     timer = executor.PostAfter(timeout, [weak = weak_from_this()] {
       if (auto self = weak.lock()) {
         self->timed_out = true;
@@ -197,10 +222,11 @@ struct Handshake : std::enable_shared_from_this<Handshake> {
                        "the server refused: " + std::string(fields.substr(0, fields.find('\r'))) +
                            ": " + std::string(view.substr(head_bytes, kMaxRefusalText))));
     }
-    if (HeaderValue(fields, "Sec-WebSocket-Accept") != WebSocketAccept(key)) {
+    if (!upgrade.key.empty() &&
+        HeaderValue(fields, "Sec-WebSocket-Accept") != WebSocketAccept(upgrade.key)) {
       return End(Error(Code::kInvalidArgument, "the server's Sec-WebSocket-Accept is wrong"));
     }
-    std::string protocol = HeaderValue(fields, "Sec-WebSocket-Protocol");
+    std::string protocol = HeaderValue(fields, upgrade.protocol_header);
     std::shared_ptr<Stream> rest = stream;
     if (head_bytes < head.size()) {
       rest = std::make_shared<PrefixedStream>(executor, head.substr(head_bytes), stream);
@@ -219,7 +245,7 @@ struct Handshake : std::enable_shared_from_this<Handshake> {
   }
 };
 
-void Dial(IoThread& io, Executor& executor, const std::string& text, std::string_view protocols,
+void Dial(IoThread& io, Executor& executor, const std::string& text, UpgradeRequest upgrade,
           std::chrono::milliseconds timeout, UpgradedDone done) {
   Result<Url> url = ParseUrl(text);
   Result<UniqueFd> fd = url.ok() ? BeginConnect(*url) : Result<UniqueFd>(url.error());
@@ -227,10 +253,10 @@ void Dial(IoThread& io, Executor& executor, const std::string& text, std::string
     executor.Post([done = std::move(done), error = fd.error()] { done(error); });
     return;
   }
-  auto handshake = std::make_shared<Handshake>(executor);
+  auto handshake = std::make_shared<Handshake>(executor, std::move(upgrade));
   handshake->stream = MakeFdStream(io, std::move(fd).value());
   handshake->done = std::move(done);
-  handshake->Start(*url, protocols, timeout);
+  handshake->Start(*url, timeout);
 }
 
 // ---- exec and attach ----
@@ -268,24 +294,28 @@ struct StatusReader : std::enable_shared_from_this<StatusReader> {
   }
 };
 
-class WebSocketExecClient : public ExecClient {
+// Over streams of a connection, which their owner tells the server of.
+class MuxExecClient : public ExecClient {
  public:
-  WebSocketExecClient(std::shared_ptr<Mux> mux, const ExecStreams& streams)
+  // ids: of each channel that the connection has.
+  using Ids = std::array<std::optional<uint32_t>, kChannels>;
+  MuxExecClient(std::shared_ptr<Mux> mux, const ExecStreams& streams, const Ids& ids)
       : mux_(std::move(mux)), streams_(streams) {
-    for (uint32_t id = 0; id < kChannels; ++id) {
-      mux_->Open(id);
-      handles_[id] = mux_->Attach(id);
+    for (uint32_t channel = 0; channel < kChannels; ++channel) {
+      if (!ids[channel]) continue;
+      mux_->Open(*ids[channel]);
+      handles_[channel] = mux_->Attach(*ids[channel]);
     }
-    mux_->Post([mux = mux_, status = status_, error = handles_[kError], streams] {
-      if (!streams.out) mux->Discard(kOut);
-      if (!streams.err || streams.tty) mux->Discard(kErr);
-      mux->Discard(kIn);
-      mux->Discard(kResize);
+    mux_->Post([mux = mux_, status = status_, error = handles_[kError], ids, streams] {
+      // What is read of: output that was asked for, and the status.
+      const bool read[kChannels] = {false, streams.out, streams.err && !streams.tty, true, false};
+      for (uint32_t channel = 0; channel < kChannels; ++channel) {
+        if (ids[channel] && !read[channel]) mux->Discard(*ids[channel]);
+      }
       status->ReadFrom(error);
     });
-    mux_->Start();
   }
-  ~WebSocketExecClient() override { mux_->Abort(); }
+  ~MuxExecClient() override { mux_->Abort(); }
 
   std::shared_ptr<Stream> in() override { return streams_.in ? handles_[kIn] : nullptr; }
   std::shared_ptr<Stream> out() override { return streams_.out ? handles_[kOut] : nullptr; }
@@ -293,7 +323,7 @@ class WebSocketExecClient : public ExecClient {
     return streams_.err && !streams_.tty ? handles_[kErr] : nullptr;
   }
   void Resize(TerminalSize size) override {
-    handles_[kResize]->Write(FormatTerminalSize(size), nullptr);
+    if (handles_[kResize]) handles_[kResize]->Write(FormatTerminalSize(size), nullptr);
   }
   void OnStatus(std::function<void(Result<ExecStatus>)> handler) override {
     mux_->Post([status = status_, handler = std::move(handler)]() mutable {
@@ -308,6 +338,37 @@ class WebSocketExecClient : public ExecClient {
   std::shared_ptr<Stream> handles_[kChannels];
   std::shared_ptr<StatusReader> status_ = std::make_shared<StatusReader>();
 };
+
+std::shared_ptr<ExecClient> WebSocketExec(Executor& executor, Upgraded upgraded,
+                                          const ExecStreams& streams) {
+  WebSocketChannels::Options options{.role = WebSocketRole::kClient,
+                                     .half_close = upgraded.protocol == "v5.channel.k8s.io"};
+  auto mux = std::make_shared<WebSocketChannels>(executor, std::move(upgraded.stream), options);
+  auto client = std::make_shared<MuxExecClient>(mux, streams, MuxExecClient::Ids{0, 1, 2, 3, 4});
+  mux->Start();
+  return client;
+}
+
+// Servers wait for just the streams that the URL was made for, and for a terminal's size.
+std::shared_ptr<ExecClient> SpdyExec(Executor& executor, Upgraded upgraded,
+                                     const ExecStreams& streams) {
+  auto mux = std::make_shared<SpdyConnection>(executor, std::move(upgraded.stream));
+  const bool wanted[kChannels] = {streams.in, streams.out, streams.err && !streams.tty, true,
+                                  streams.tty};
+  MuxExecClient::Ids ids;
+  std::vector<std::pair<uint32_t, const char*>> made;
+  for (Channel channel : {kError, kIn, kOut, kErr, kResize}) {
+    if (!wanted[channel]) continue;
+    ids[channel] = static_cast<uint32_t>(2 * made.size() + 1);
+    made.emplace_back(*ids[channel], ChannelName(channel));
+  }
+  auto client = std::make_shared<MuxExecClient>(mux, streams, ids);
+  mux->Post([mux, made] {
+    for (auto [id, name] : made) mux->Announce(id, {{"streamtype", name}});
+  });
+  mux->Start();
+  return client;
+}
 
 // ---- port-forward ----
 
@@ -356,18 +417,21 @@ void OpenPort(Executor& executor, Upgraded upgraded, uint16_t port,
 
 }  // namespace
 
-void DialExec(IoThread& io, Executor& executor, const std::string& url, const ExecStreams& streams,
-              std::chrono::milliseconds timeout,
+void DialExec(IoThread& io, Executor& executor, const std::string& url, ExecTransport transport,
+              const ExecStreams& streams, std::chrono::milliseconds timeout,
               std::function<void(Result<std::shared_ptr<ExecClient>>)> done) {
-  Dial(io, executor, url, "v5.channel.k8s.io, v4.channel.k8s.io", timeout,
-       [&executor, streams, done = std::move(done)](Result<Upgraded> upgraded) {
+  const bool spdy = transport == ExecTransport::kSpdy;
+  Dial(io, executor, url,
+       spdy ? SpdyUpgrade() : WebSocketUpgrade("v5.channel.k8s.io, v4.channel.k8s.io"), timeout,
+       [&executor, streams, spdy, done = std::move(done)](Result<Upgraded> upgraded) {
          if (!upgraded.ok()) return done(std::move(upgraded).error());
-         WebSocketChannels::Options options{
-             .role = WebSocketRole::kClient,
-             .half_close = upgraded->protocol == "v5.channel.k8s.io"};
-         auto mux =
-             std::make_shared<WebSocketChannels>(executor, std::move(upgraded->stream), options);
-         done(std::shared_ptr<ExecClient>(std::make_shared<WebSocketExecClient>(mux, streams)));
+         if (spdy && upgraded->protocol != "v4.channel.k8s.io") {
+           return done(
+               Error(Code::kFailedPrecondition, "the server speaks \"" + upgraded->protocol +
+                                                    "\" over SPDY and not v4.channel.k8s.io"));
+         }
+         done(spdy ? SpdyExec(executor, std::move(*upgraded), streams)
+                   : WebSocketExec(executor, std::move(*upgraded), streams));
        });
 }
 
@@ -380,7 +444,7 @@ void DialPortForward(IoThread& io, Executor& executor, const std::string& url, u
       .append(std::to_string(port));
   std::string protocols(kHalfClosePortForward);
   protocols += ", v4.channel.k8s.io, portforward.k8s.io";
-  Dial(io, executor, with_port, protocols, timeout,
+  Dial(io, executor, with_port, WebSocketUpgrade(protocols), timeout,
        [&executor, port, done = std::move(done)](Result<Upgraded> upgraded) {
          if (!upgraded.ok()) return done(std::move(upgraded).error());
          OpenPort(executor, std::move(*upgraded), port, done);

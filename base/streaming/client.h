@@ -1,5 +1,5 @@
-// The client's side over WebSocket, for the agent that reaches into a container through the URL a
-// CRI runtime gave it (CRI Exec, Attach, PortForward).
+// The client's side, for the agent that reaches into a container through the URL a CRI runtime gave
+// it (CRI Exec, Attach, PortForward).
 #pragma once
 
 #include <chrono>
@@ -19,8 +19,8 @@ namespace skiff::streaming {
 class ExecClient {
  public:
   virtual ~ExecClient() = default;
-  // in is written (CloseWrite needs protocol 5; on 4 it does nothing), out and err are read. Null
-  // when not asked for.
+  // in is written, out and err are read. Null when not asked for. in's CloseWrite does nothing with
+  // a server that speaks version 4 over WebSocket, which cannot say it.
   virtual std::shared_ptr<Stream> in() = 0;
   virtual std::shared_ptr<Stream> out() = 0;
   virtual std::shared_ptr<Stream> err() = 0;
@@ -30,10 +30,14 @@ class ExecClient {
   virtual void OnStatus(std::function<void(Result<ExecStatus>)> handler) = 0;
 };
 
+// What a remote command is carried by. Every CRI runtime speaks SPDY/3.1, as kubelet does; over
+// WebSocket those before 2024 cannot end the command's input. A URL is good for one attempt.
+enum class ExecTransport { kWebSocket, kSpdy };
+
 // Dials "http://host:port/path" (an address, not a name) and upgrades to v5 or v4.channel.k8s.io.
 // done: the session, or the server's refusal (its HTTP status in the text), or DeadlineExceeded.
-void DialExec(IoThread& io, Executor& executor, const std::string& url, const ExecStreams& streams,
-              std::chrono::milliseconds timeout,
+void DialExec(IoThread& io, Executor& executor, const std::string& url, ExecTransport transport,
+              const ExecStreams& streams, std::chrono::milliseconds timeout,
               std::function<void(Result<std::shared_ptr<ExecClient>>)> done);
 
 // One forwarded connection: dials the URL with ?port=N added. The result keeps the connection alive

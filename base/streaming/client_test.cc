@@ -1,4 +1,4 @@
-// Descriptors, and the WebSocket client against our own server over loopback.
+// Descriptors, and the client against our own server over loopback.
 
 #include "base/streaming/client.h"
 
@@ -164,7 +164,8 @@ class ClientTest : public testing::Test {
 TEST_F(ClientTest, ExecEndToEnd) {
   auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
   ExecStreams streams{.in = true, .out = true, .err = true};
-  DialExec(io, pool, server.Url("/exec/token"), streams, seconds(10), dialled);
+  DialExec(io, pool, server.Url("/exec/token"), ExecTransport::kWebSocket, streams, seconds(10),
+           dialled);
   auto [fd, head] = server.Accept();
   EXPECT_THAT(head, HasSubstr("GET /exec/token HTTP/1.1\r\n"));
   Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
@@ -198,9 +199,77 @@ TEST_F(ClientTest, ExecEndToEnd) {
   EXPECT_EQ(status_future.get().value().exit_code, 5);
 }
 
+// A client and a session of our own server over SPDY.
+class SpdyClientTest : public ClientTest {
+ protected:
+  void Connect(const ExecStreams& streams) {
+    auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
+    DialExec(io, pool, server.Url("/exec/token"), ExecTransport::kSpdy, streams, seconds(10),
+             dialled);
+    auto [fd, head] = server.Accept();
+    EXPECT_THAT(head, HasSubstr("POST /exec/token HTTP/1.1\r\n"));
+    Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
+    EXPECT_EQ(upgrade.transport, Transport::kSpdy);
+    EXPECT_EQ(upgrade.version, 4);
+    auto connection = MakeFdStream(io, std::move(fd));
+    ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
+    auto [served, session_future] = Await<std::shared_ptr<ExecSession>>();
+    ServeExec(pool, connection, upgrade, streams, served);
+    connection.reset();
+    session = session_future.get().value();
+    client = client_future.get().value();
+  }
+  Result<ExecStatus> Status() {
+    auto [on_status, status_future] = Await<ExecStatus>();
+    client->OnStatus(on_status);
+    return status_future.get();
+  }
+  std::shared_ptr<ExecSession> session;
+  std::shared_ptr<ExecClient> client;
+};
+
+TEST_F(SpdyClientTest, TheInputEndsAndTheOutputIsWhole) {
+  ASSERT_NO_FATAL_FAILURE(Connect({.in = true, .out = true, .err = true}));
+  std::string big(2 << 20, 'i');
+  client->in()->Write(big, nullptr);
+  client->in()->CloseWrite();
+  EXPECT_EQ(ReadToEnd(*session->in()), big);
+  session->out()->Write(big, nullptr);
+  session->err()->Write("warn", nullptr);
+  session->Finish(ExecStatus::Exited(5));
+  session.reset();
+  EXPECT_EQ(ReadToEnd(*client->out()), big);
+  EXPECT_EQ(ReadToEnd(*client->err()), "warn");
+  EXPECT_EQ(Status().value().exit_code, 5);
+}
+
+TEST_F(SpdyClientTest, ATerminalIsResized) {
+  ASSERT_NO_FATAL_FAILURE(Connect({.in = true, .out = true, .tty = true}));
+  EXPECT_EQ(client->err(), nullptr);
+  std::promise<TerminalSize> size;
+  session->OnResize([&](TerminalSize s) { size.set_value(s); });
+  client->Resize({120, 40});
+  EXPECT_EQ(size.get_future().get(), (TerminalSize{120, 40}));
+  session->Finish(ExecStatus::Exited(0));
+  EXPECT_TRUE(Status().value().success);
+}
+
+TEST_F(SpdyClientTest, AServerOfAnotherVersionIsRefused) {
+  auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
+  DialExec(io, pool, server.Url("/x"), ExecTransport::kSpdy, {.out = true}, seconds(10), dialled);
+  auto [fd, head] = server.Accept();
+  std::string response =
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\n"
+      "X-Stream-Protocol-Version: channel.k8s.io\r\n\r\n";
+  ASSERT_EQ(::write(fd.get(), response.data(), response.size()),
+            static_cast<ssize_t>(response.size()));
+  EXPECT_EQ(future.get().error().code(), Code::kFailedPrecondition);
+}
+
 TEST_F(ClientTest, LostConnectionIsTheStatus) {
   auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/x"), {.out = true}, seconds(10), dialled);
+  DialExec(io, pool, server.Url("/x"), ExecTransport::kWebSocket, {.out = true}, seconds(10),
+           dialled);
   auto [fd, head] = server.Accept();
   Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
   std::string response = ResponseHead(upgrade);
@@ -240,7 +309,8 @@ TEST_F(ClientTest, PortForwardHalfClosesBothWays) {
 
 TEST_F(ClientTest, RefusalsCarryTheServersWords) {
   auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/gone"), {.out = true}, seconds(10), dialled);
+  DialExec(io, pool, server.Url("/gone"), ExecTransport::kWebSocket, {.out = true}, seconds(10),
+           dialled);
   auto [fd, head] = server.Accept();
   std::string response = "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nno token\n";
   ASSERT_EQ(::write(fd.get(), response.data(), response.size()),
@@ -252,7 +322,8 @@ TEST_F(ClientTest, RefusalsCarryTheServersWords) {
 
 TEST_F(ClientTest, SilentServerIsADeadline) {
   auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/slow"), {.out = true}, std::chrono::milliseconds(50), dialled);
+  DialExec(io, pool, server.Url("/slow"), ExecTransport::kWebSocket, {.out = true},
+           std::chrono::milliseconds(50), dialled);
   EXPECT_EQ(future.get().error().code(), Code::kDeadlineExceeded);
 }
 
@@ -260,7 +331,7 @@ TEST_F(ClientTest, BadUrls) {
   for (const char* url : {"https://127.0.0.1/x", "127.0.0.1:80", "http://host.example/x",
                           "http://127.0.0.1:99999/x", "http://127.0.0.1:1/a b", "http://[::1/x"}) {
     auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-    DialExec(io, pool, url, {.out = true}, seconds(1), dialled);
+    DialExec(io, pool, url, ExecTransport::kWebSocket, {.out = true}, seconds(1), dialled);
     EXPECT_FALSE(future.get().ok()) << url;
   }
 }

@@ -11,14 +11,12 @@ namespace skiff::streaming {
 
 namespace {
 
-constexpr std::array<std::string_view, kChannels> kChannelNames = {"stdin", "stdout", "stderr",
-                                                                   "error", "resize"};
 constexpr std::chrono::seconds kStreamCreationTimeout{30};
 constexpr size_t kMaxResizeBytes = 1024;
 
 std::optional<Channel> ChannelNamed(std::string_view name) {
   for (uint32_t i = 0; i < kChannels; ++i) {
-    if (kChannelNames[i] == name) return static_cast<Channel>(i);
+    if (ChannelName(static_cast<Channel>(i)) == name) return static_cast<Channel>(i);
   }
   return std::nullopt;
 }

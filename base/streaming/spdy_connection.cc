@@ -5,9 +5,20 @@
 
 namespace skiff::streaming {
 
-// ---- from the client ----
+// ---- streams ----
+
+void SpdyConnection::Announce(uint32_t id, const SpdyHeaders& headers) {
+  is_client_ = true;
+  last_id_ = id;
+  windows_[id].send_bytes = initial_window_bytes_;
+  SendAnswer(writer_.SynStream(id, headers, false));
+}
 
 Result<> SpdyConnection::OnSynStream(uint32_t id, SpdyHeaders headers, bool fin) {
+  if (is_client_) {  // what a server might push is nothing that we asked for
+    SendAnswer(SpdyWriter::Reset(id, SpdyResetStatus::kRefusedStream));
+    return {};
+  }
   // Section 2.3.2: a client's ids are odd and grow.
   if (id % 2 == 0 || id <= last_id_) {
     return Error(Code::kInvalidArgument, "SPDY: stream id " + std::to_string(id) + " out of order");
@@ -29,8 +40,12 @@ Result<> SpdyConnection::OnSynStream(uint32_t id, SpdyHeaders headers, bool fin)
   return {};
 }
 
-Result<> SpdyConnection::OnSynReply(uint32_t, SpdyHeaders, bool) {
-  return Error(Code::kInvalidArgument, "SPDY: a reply to a stream that we did not make");
+Result<> SpdyConnection::OnSynReply(uint32_t id, SpdyHeaders, bool fin) {
+  if (!is_client_ || id % 2 == 0 || id > last_id_) {
+    return Error(Code::kInvalidArgument, "SPDY: a reply to a stream that we did not make");
+  }
+  if (fin && Knows(id)) DeliverEnd(id);
+  return {};
 }
 
 void SpdyConnection::OnData(uint32_t id, std::string_view data, bool fin) {
@@ -42,7 +57,8 @@ void SpdyConnection::OnData(uint32_t id, std::string_view data, bool fin) {
 void SpdyConnection::OnReset(uint32_t id) { DeliverReset(id); }
 
 void SpdyConnection::OnPing(uint32_t id) {
-  if (id % 2 == 1) SendAnswer(SpdyWriter::Ping(id));  // even ones would be ours coming back
+  const bool ours = (id % 2 == 1) == is_client_;  // coming back
+  if (!ours) SendAnswer(SpdyWriter::Ping(id));
 }
 
 // ---- flow control ----

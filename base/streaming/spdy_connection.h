@@ -1,4 +1,4 @@
-// The server's end of a SPDY/3.1 connection: streams made by the client. Private to base/streaming.
+// Either end of a SPDY/3.1 connection: the client makes the streams. Private to base/streaming.
 #pragma once
 
 #include <deque>
@@ -23,6 +23,10 @@ class SpdyConnection : public Mux, private SpdySink {
   // with RST_STREAM by the return value.
   using StreamHandler = std::function<bool(uint32_t id, const SpdyHeaders& headers)>;
   void set_on_stream(StreamHandler handler) { on_stream_ = std::move(handler); }
+
+  // As the client: tells the server of a stream that Open has made known. On the strand; ids are
+  // odd and grow.
+  void Announce(uint32_t id, const SpdyHeaders& headers);
 
  private:
   struct Window {
@@ -61,6 +65,7 @@ class SpdyConnection : public Mux, private SpdySink {
   SpdyWriter writer_;
   StreamHandler on_stream_;
   std::map<uint32_t, Window> windows_;
+  bool is_client_ = false;
   uint32_t last_id_ = 0;
   bool peer_controls_flow_ = false;
   int64_t initial_window_bytes_ = kSpdyInitialWindowBytes;
