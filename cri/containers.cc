@@ -44,17 +44,17 @@ api::ContainerStatus FixedStatus(const api::ContainerConfig& config,
 }  // namespace
 
 void RuntimeService::Observe(Container& container) {
-  auto status = deps_.runtime->Container(container.id);
-  if (!status.ok()) return;  // removed: the last view stays
-  ContainerView view = container.view();
-  view.state = status->state;
-  view.created = status->created;
-  view.started = status->started;
-  view.exit = status->exit;
-  view.user = status->user;
-  view.pid = status->pid;
-  view.cgroup_path = status->cgroup_path;
-  container.set_view(std::move(view));
+  container.UpdateView([&](ContainerView& view) {
+    auto status = deps_.runtime->Container(container.id);
+    if (!status.ok()) return;  // removed: the last view stays
+    view.state = status->state;
+    view.created = status->created;
+    view.started = status->started;
+    view.exit = status->exit;
+    view.user = status->user;
+    view.pid = status->pid;
+    view.cgroup_path = status->cgroup_path;
+  });
 }
 
 Result<ContainerPtr> RuntimeService::FindRunning(const std::string& id) const {
@@ -128,9 +128,7 @@ Result<ContainerPtr> RuntimeService::Assemble(const api::CreateContainerRequest&
   container->terminal = spec->terminal;
   container->stdin_open = spec->stdin_open;
   container->writable_dir = context.overlay.writable_dir;
-  ContainerView view;
-  view.resources = config.linux().resources();
-  container->set_view(std::move(view));
+  container->UpdateView([&](ContainerView& view) { view.resources = config.linux().resources(); });
   // What Recover reads.
   api::ContainerStatusResponse record;
   *record.mutable_status() = container->fixed;
@@ -234,9 +232,7 @@ Result<> RuntimeService::Discard(const ContainerPtr& container) {
   TRY(deps_.runtime->RemoveContainer(container->id));
   TRY(DeleteSnapshots(container->id, container->fixed.mounts()));
   stats_.Forget(container->id);
-  ContainerView view = container->view();
-  view.state = runtime::ContainerState::kExited;
-  container->set_view(std::move(view));
+  container->UpdateView([](ContainerView& view) { view.state = runtime::ContainerState::kExited; });
   table_.RemoveContainer(container->id);
   Tell(container, api::CONTAINER_DELETED_EVENT);
   return {};
@@ -286,9 +282,7 @@ Result<> RuntimeService::UpdateContainerResources(
     }
     TRY(deps_.runtime->SetOomScore(container->id, static_cast<int>(score)));
   }
-  ContainerView view = container->view();
-  view.resources.MergeFrom(request.linux());
-  container->set_view(std::move(view));
+  container->UpdateView([&](ContainerView& view) { view.resources.MergeFrom(request.linux()); });
   return {};
 }
 

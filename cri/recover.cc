@@ -79,9 +79,8 @@ Result<> RuntimeService::RecoverContainers() {
     container->terminal = status.spec.terminal;
     container->stdin_open = status.spec.stdin_open;
     container->writable_dir = status.spec.rootfs.writable_dir;
-    ContainerView view;
-    view.resources = record.status().resources().linux();
-    container->set_view(std::move(view));
+    container->UpdateView(
+        [&](ContainerView& view) { view.resources = record.status().resources().linux(); });
     Observe(*container);
     container->told = container->view().exit      ? api::CONTAINER_STOPPED_EVENT
                       : container->view().started ? api::CONTAINER_STARTED_EVENT

@@ -24,27 +24,26 @@ std::string RuntimeService::SandboxDirectory(const std::string& id) const {
 }
 
 void RuntimeService::Observe(Sandbox& sandbox) {
-  SandboxView view = sandbox.view();
-  if (auto status = deps_.runtime->Sandbox(sandbox.id); status.ok()) {
-    view.state = status->state;
-    view.created = status->created;
-    view.netns_path = status->netns_path;
-    view.cgroup_path = status->cgroup_path;
-    view.pause_pid = status->pause_pid;
-  } else {
-    view.state = runtime::SandboxState::kStopped;
-    view.pause_pid = 0;
-  }
-  view.addresses.clear();
-  if (sandbox.has_network && view.state == runtime::SandboxState::kReady) {
-    if (auto attachment = deps_.network->Get(sandbox.id); attachment.ok()) {
-      for (const cni::PodAddress& address : attachment->addresses) {
-        view.addresses.push_back(address.address.ToString());
-      }
-      view.host_interface = attachment->host_interface;
+  sandbox.UpdateView([&](SandboxView& view) {
+    if (auto status = deps_.runtime->Sandbox(sandbox.id); status.ok()) {
+      view.state = status->state;
+      view.created = status->created;
+      view.netns_path = status->netns_path;
+      view.cgroup_path = status->cgroup_path;
+      view.pause_pid = status->pause_pid;
+    } else {
+      view.state = runtime::SandboxState::kStopped;
+      view.pause_pid = 0;
     }
-  }
-  sandbox.set_view(std::move(view));
+    view.addresses.clear();
+    if (!sandbox.has_network || view.state != runtime::SandboxState::kReady) return;
+    auto attachment = deps_.network->Get(sandbox.id);
+    if (!attachment.ok()) return;
+    for (const cni::PodAddress& address : attachment->addresses) {
+      view.addresses.push_back(address.address.ToString());
+    }
+    view.host_interface = attachment->host_interface;
+  });
 }
 
 Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
@@ -194,9 +193,7 @@ Result<> RuntimeService::RemovePodSandbox(const api::RemovePodSandboxRequest& re
     TRY(Discard(container));
   }
   TRY(Dispose(sandbox));
-  SandboxView view = sandbox->view();
-  view.state = runtime::SandboxState::kStopped;
-  sandbox->set_view(std::move(view));
+  sandbox->UpdateView([](SandboxView& view) { view.state = runtime::SandboxState::kStopped; });
   stats_.Forget(sandbox->id);
   // First the table: who lists after the event must not find it.
   table_.RemoveSandbox(sandbox->id);

@@ -249,6 +249,25 @@ TEST_F(ServiceTest, WhoStopsAContainerOfALostPodSeesThatItIsLost) {
   EXPECT_EQ(SandboxStatus(sandbox).status().state(), api::SANDBOX_NOTREADY);
 }
 
+// Who started it and who heard of its end both look, and the one who looked first may write last.
+TEST_F(ServiceTest, AnEndAtTheStartIsNotForgotten) {
+  const std::string image = Pull();
+  const auto sandbox = *RunSandbox(SandboxRequest());
+  for (int round = 0; round < 50; ++round) {
+    const auto container = *CreateContainer(sandbox, image);
+    std::thread ender([&] {
+      while (runtime_.Container(container)->state != runtime::ContainerState::kRunning) {
+        std::this_thread::yield();
+      }
+      service_->OnExit(runtime_.Exit(container, 0));
+    });
+    EXPECT_TRUE(OnContainer(&RuntimeService::StartContainer, container).ok());
+    ender.join();
+    ASSERT_EQ(StatusOf(container).state(), api::CONTAINER_EXITED);
+    ASSERT_TRUE(OnContainer(&RuntimeService::RemoveContainer, container).ok());
+  }
+}
+
 TEST_F(ServiceTest, TheSameRequestsAtOnceAreOne) {
   std::vector<std::thread> clients;
   std::vector<Result<std::string>> answers(8, Error(Code::kInternal, "none"));

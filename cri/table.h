@@ -1,7 +1,7 @@
 // Table: every sandbox and container, in memory, from which all lists and statuses are answered.
 //
 // What an entry was made from never changes after it is added; what is observed of it (its state,
-// its exit) is replaced as a whole. On disk it is all in the runtime's records: client_data holds
+// its exit) is shown as a whole. On disk it is all in the runtime's records: client_data holds
 // the messages, so there is one truth. Thread-safe; entries are handed out as shared pointers and
 // stay readable after their removal.
 #pragma once
@@ -49,9 +49,12 @@ struct Sandbox {
     std::lock_guard lock(mutex_);
     return view_;
   }
-  void set_view(SandboxView view) {
+  // The lock is held: two that look at the runtime at the same time put down what they see in that
+  // order. change must not call back.
+  template <class Change>
+  void UpdateView(Change change) {
     std::lock_guard lock(mutex_);
-    view_ = std::move(view);
+    change(view_);
   }
 
  private:
@@ -85,9 +88,10 @@ struct Container {
     std::lock_guard lock(mutex_);
     return view_;
   }
-  void set_view(ContainerView view) {
+  template <class Change>
+  void UpdateView(Change change) {  // as the sandbox's
     std::lock_guard lock(mutex_);
-    view_ = std::move(view);
+    change(view_);
   }
 
  private:
