@@ -250,6 +250,17 @@ TEST_F(PodWorkerTest, RemovesWhatACrashLeftOfForgottenPods) {
   EXPECT_THAT(world.cgroups.Children("/kubepods"), IsEmpty());
 }
 
+TEST_F(PodWorkerTest, LooksForLeftoversOnceInAWhile) {
+  auto pod = World::MakePod(kWeb);
+  world.Run({pod});
+  ASSERT_TRUE(MakeDirectories(world.pod_dir("uid-old")).ok());
+  world.Run({pod});
+  EXPECT_TRUE(PathExists(world.pod_dir("uid-old")));
+  world.Advance(PodWorkers::kOrphanPause);
+  world.Run({pod});
+  EXPECT_FALSE(PathExists(world.pod_dir("uid-old")));
+}
+
 TEST_F(PodWorkerTest, AdoptsRunningPodsWithoutTouchingThem) {
   auto pod = World::MakePod(
       R"(spec { containers { name: "web" image: "nginx:1"

@@ -133,47 +133,63 @@ void PodWorkers::SetDesired(const std::vector<PodPtr>& pods) {
   }
   for (auto& [worker, pod] : wanted) worker->SetPod(pod);
   for (auto& worker : unwanted) worker->Remove();
-  AdoptOrphans();
+  AdoptOrphansIfDue();
 }
 
-void PodWorkers::AdoptOrphans() {
-  deps_.blocking.Post([weak = std::weak_ptr<PodWorkers*>(self_), &deps = deps_] {
-    auto present = deps.cri.ListPods();
+// A look costs the more the more pods there are, and pods come by the hundred.
+void PodWorkers::AdoptOrphansIfDue() {
+  {
+    std::lock_guard lock(mutex_);
+    const SteadyTime now = deps_.blocking.clock().Now();
+    if (now < orphans_due_) return;
+    orphans_due_ = now + kOrphanPause;
+  }
+  deps_.blocking.Post([weak = std::weak_ptr<PodWorkers*>(self_)] {
     auto self = weak.lock();
-    if (self == nullptr || *self == nullptr) return;
-    if (!present.ok()) {
-      log::Warning("cannot list the runtime's pods; orphans stay for now",
-                   {{"error", present.error()}});
-      return;
-    }
-    for (const PodIdentity& identity : *present) {
-      if (!SafeName(identity.uid) || !SafeName(identity.name) || !SafeName(identity.name_space)) {
-        continue;
-      }
-      std::shared_ptr<PodWorker> worker;
-      {
-        std::lock_guard lock((*self)->mutex_);
-        if ((*self)->workers_.contains(identity.uid)) continue;
-        worker = (*self)->AddWorker(identity);
-      }
-      log::Info("stopping a pod that is not wanted here",
-                {{"pod", identity.name}, {"uid", identity.uid}});
-      worker->Remove();
-    }
-    // What a crash left of pods that even the runtime has forgotten.
-    for (const std::string& uid : FindLeftovers(deps)) {
-      {
-        std::lock_guard lock((*self)->mutex_);
-        // A uid that is not wanted now never will be: uids are not given twice.
-        if ((*self)->workers_.contains(uid) || !SafeName(uid)) continue;
-      }
-      auto released = ReleasePodStep(deps, uid, "");
-      if (!released.ok()) {
-        log::Warning("cannot remove what a pod left; trying again later",
-                     {{"uid", uid}, {"error", released.error()}});
-      }
-    }
+    if (self == nullptr || *self == nullptr || (*self)->AdoptOrphans()) return;
+    std::lock_guard lock((*self)->mutex_);
+    (*self)->orphans_due_ = {};
   });
+}
+
+// False: something is left to do.
+bool PodWorkers::AdoptOrphans() {
+  auto present = deps_.cri.ListPods();
+  if (!present.ok()) {
+    log::Warning("cannot list the runtime's pods; orphans stay for now",
+                 {{"error", present.error()}});
+    return false;
+  }
+  for (const PodIdentity& identity : *present) {
+    if (!SafeName(identity.uid) || !SafeName(identity.name) || !SafeName(identity.name_space)) {
+      continue;
+    }
+    std::shared_ptr<PodWorker> worker;
+    {
+      std::lock_guard lock(mutex_);
+      if (workers_.contains(identity.uid)) continue;
+      worker = AddWorker(identity);
+    }
+    log::Info("stopping a pod that is not wanted here",
+              {{"pod", identity.name}, {"uid", identity.uid}});
+    worker->Remove();
+  }
+  // What a crash left of pods that even the runtime has forgotten.
+  bool complete = true;
+  for (const std::string& uid : FindLeftovers(deps_)) {
+    {
+      std::lock_guard lock(mutex_);
+      // A uid that is not wanted now never will be: uids are not given twice.
+      if (workers_.contains(uid) || !SafeName(uid)) continue;
+    }
+    auto released = ReleasePodStep(deps_, uid, "");
+    if (!released.ok()) {
+      log::Warning("cannot remove what a pod left; trying again later",
+                   {{"uid", uid}, {"error", released.error()}});
+      complete = false;
+    }
+  }
+  return complete;
 }
 
 void PodWorkers::ObjectChanged(const std::string& kind, const std::string& name_space,

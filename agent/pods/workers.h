@@ -16,13 +16,17 @@ namespace skiff::agent {
 // Thread-safe.
 class PodWorkers {
  public:
+  static constexpr std::chrono::minutes kOrphanPause{1};
+
   // deps must outlive the workers.
   explicit PodWorkers(const PodDeps& deps);
   // Stops looking; everything that runs goes on running.
   ~PodWorkers();
 
   // The pods this node is to run, all of them. What the runtime has beyond them is stopped and
-  // removed, so this is called only with a state known to be complete.
+  // removed, so this is called only with a state known to be complete. What runs without a worker
+  // is looked for the first time, and then at most once in kOrphanPause: it is left by a run
+  // before.
   void SetDesired(const std::vector<PodPtr>& pods);
   // An object that pods may name changed; kind: "ConfigMap", "Secret".
   void ObjectChanged(const std::string& kind, const std::string& name_space,
@@ -46,7 +50,8 @@ class PodWorkers {
  private:
   std::shared_ptr<PodWorker> AddWorker(const PodIdentity& identity);
   void Forget(const std::string& uid);
-  void AdoptOrphans();
+  void AdoptOrphansIfDue();
+  bool AdoptOrphans();
   void Watch();
   void Relist();
   bool Sleep(std::chrono::milliseconds time);
@@ -59,6 +64,7 @@ class PodWorkers {
     PodPtr pod;  // as last desired; null for orphans
   };
   std::map<std::string, Entry> workers_;  // by uid
+  SteadyTime orphans_due_;                // of the next look for pods that nobody wants
   // Outlives this in the callbacks of workers.
   std::shared_ptr<PodWorkers*> self_;
   std::mutex stop_mutex_;

@@ -187,15 +187,32 @@ Result<> RemoveTree(const std::string& path) {
   return RemoveEntry(parent_fd.get(), name.c_str(), parent_info.st_dev, path);
 }
 
-Result<std::vector<std::string>> ListDirectory(const std::string& path) {
+namespace {
+
+template <class Wanted>
+Result<std::vector<std::string>> ListEntries(const std::string& path, Wanted wanted) {
   UniqueFd fd = TRY(OpenFile(path, O_RDONLY | O_DIRECTORY));
   DirPtr dir = TRY(OpenDirectoryStream(std::move(fd), path));
   std::vector<std::string> names;
   while (dirent* entry = ::readdir(dir.get())) {
-    if (!IsDotOrDotDot(entry->d_name)) names.emplace_back(entry->d_name);
+    if (!IsDotOrDotDot(entry->d_name) && wanted(*entry)) names.emplace_back(entry->d_name);
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> ListDirectory(const std::string& path) {
+  return ListEntries(path, [](const dirent&) { return true; });
+}
+
+Result<std::vector<std::string>> ListSubdirectories(const std::string& path) {
+  return ListEntries(path, [&](const dirent& entry) {
+    if (entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
+    struct stat info;
+    return ::lstat((path + "/" + entry.d_name).c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  });
 }
 
 bool PathExists(const std::string& path) {

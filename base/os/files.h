@@ -43,6 +43,8 @@ Result<> RemoveFile(const std::string& path);
 Result<> RemoveTree(const std::string& path);
 // The names in a directory, sorted, without "." and "..".
 Result<std::vector<std::string>> ListDirectory(const std::string& path);
+// Those of them that are directories, symbolic links to some not among them.
+Result<std::vector<std::string>> ListSubdirectories(const std::string& path);
 // Whether something is there (symlinks are not followed).
 bool PathExists(const std::string& path);
 // fsync(2) of a directory, so that names made in it survive a power cut.

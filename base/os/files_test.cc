@@ -29,6 +29,16 @@ TEST(FilesTest, AFailedAtomicWriteLeavesNothing) {
   EXPECT_EQ(ListDirectory(dir.path()).value(), std::vector<std::string>{"taken"});
 }
 
+TEST(FilesTest, SubdirectoriesAreNoFilesAndNoLinks) {
+  TempDir dir = TempDir::Make().value();
+  ASSERT_TRUE(MakeDirectories(dir.path() + "/b").ok());
+  ASSERT_TRUE(MakeDirectories(dir.path() + "/a/below").ok());
+  ASSERT_TRUE(WriteFileAtomic(dir.path() + "/file", "x").ok());
+  ASSERT_EQ(::symlink("a", (dir.path() + "/link").c_str()), 0);
+  EXPECT_EQ(ListSubdirectories(dir.path()).value(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_FALSE(ListSubdirectories(dir.path() + "/none").ok());
+}
+
 TEST(FilesTest, ReadFileHasALimit) {
   TempDir dir = TempDir::Make().value();
   std::string path = dir.path() + "/big";

@@ -203,18 +203,12 @@ std::map<std::string, uint64_t> ReadCgroupKeys(const std::string& file) {
 namespace {
 
 Result<> RemoveCgroupChildren(const std::string& directory) {
-  Result<std::vector<std::string>> names = ListDirectory(directory);
+  Result<std::vector<std::string>> names = ListSubdirectories(directory);
   if (!names.ok()) {
     if (names.error().code() == Code::kNotFound) return {};
     return std::move(names).error();
   }
-  for (const std::string& name : *names) {
-    struct stat info;
-    std::string path = directory + "/" + name;
-    if (::lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
-      TRY(RemoveCgroupDirectory(path));
-    }
-  }
+  for (const std::string& name : *names) TRY(RemoveCgroupDirectory(directory + "/" + name));
   return {};
 }
 

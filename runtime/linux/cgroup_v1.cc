@@ -207,11 +207,8 @@ class CgroupsV1 : public Cgroups {
   std::vector<std::string> Children(const std::string& path) const override {
     std::set<std::string> children;
     auto list = [&](const std::string& directory) {
-      for (const std::string& name : ListDirectory(directory).value_or({})) {
-        struct stat info;
-        if (::lstat((directory + "/" + name).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
-          children.insert(name);
-        }
+      for (std::string& name : ListSubdirectories(directory).value_or({})) {
+        children.insert(std::move(name));
       }
     };
     for (const std::string& mount : hierarchies_) list(mount + path);

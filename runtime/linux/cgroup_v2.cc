@@ -139,14 +139,7 @@ class CgroupsV2 : public Cgroups {
   bool Exists(const std::string& path) const override { return PathExists(root_ + path); }
 
   std::vector<std::string> Children(const std::string& path) const override {
-    std::vector<std::string> children;
-    for (const std::string& name : ListDirectory(root_ + path).value_or({})) {
-      struct stat info;
-      if (::lstat((root_ + path + "/" + name).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
-        children.push_back(name);
-      }
-    }
-    return children;
+    return ListSubdirectories(root_ + path).value_or({});
   }
 
   bool Has(std::string_view controller) const override {
