@@ -132,7 +132,16 @@ Result<> Agent::Parts::StartRuntime() {
   }
   network = std::make_unique<NodeNetwork>(
       config, NodeNetworkDeps{blocking, iptables.get(), conntrack.get(), &nft,
-                              [this](const OverlayState& state) { TellOverlay(state); }});
+                              [this](const OverlayState& state) { TellOverlay(state); },
+                              [this](const std::string& name_space, const std::string& name,
+                                     const std::string& reason, const std::string& message) {
+                                events->Warning({.kind = "Service",
+                                                 .name_space = name_space,
+                                                 .name = name,
+                                                 .uid = "",
+                                                 .component = "kube-proxy"},
+                                                reason, message);
+                              }});
   std::shared_ptr<CriStubs> stubs;
   if (config.runtime_endpoint.empty()) {
     runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack));
@@ -409,7 +418,7 @@ Result<std::unique_ptr<Agent>> Agent::Start(const AgentConfig& config) {
         config.health_address,
         [&parts] {
           return HealthFacts{parts.link != nullptr && parts.link->connected(), parts.runtime_ready,
-                             parts.workers->size()};
+                             parts.workers->size(), parts.network->ReadMetrics()};
         },
         parts.loop);
     // Another agent on this machine may have the port: no reason to run no pods.

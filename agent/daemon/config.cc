@@ -104,13 +104,12 @@ void Read(const YAML::Node& root, AgentConfig* config) {
     for (const auto& entry : node) config->runtime_handlers.push_back(ReadHandler(entry));
   };
   auto read_proxy = [config](const YAML::Node& node) {
-    ReadMap(node, "proxy", {{"mode", Into(&config->proxy_mode)}});
+    ReadMap(node, "proxy",
+            {{"mode", Into(&config->proxy_mode)},
+             {"healthzBindAddress", Into(&config->proxy_health_address)}});
   };
-  auto read_policy = [config](const YAML::Node& node) {
-    ReadMap(node, "networkPolicy", {{"mode", Into(&config->network_policy_mode)}});
-  };
-  auto read_overlay = [config](const YAML::Node& node) {
-    ReadMap(node, "overlay", {{"mode", Into(&config->overlay_mode)}});
+  auto read_mode = [](const char* part, std::string* mode) {
+    return [=](const YAML::Node& node) { ReadMap(node, part, {{"mode", Into(mode)}}); };
   };
   auto read_dns = [config](const YAML::Node& node) {
     ReadMap(node, "dns",
@@ -152,8 +151,8 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"runtimeHandlers", read_handlers},
            {"proxy", read_proxy},
            {"dns", read_dns},
-           {"overlay", read_overlay},
-           {"networkPolicy", read_policy},
+           {"overlay", read_mode("overlay", &config->overlay_mode)},
+           {"networkPolicy", read_mode("networkPolicy", &config->network_policy_mode)},
            {"cni", read_cni},
            {"maxPods", Into(&config->max_pods)},
            {"containerLogMaxSize", read_log_size},
@@ -205,6 +204,32 @@ std::string DirectoryOfThisProgram() {
   return program.substr(0, program.rfind('/'));
 }
 
+// Modes and addresses of the service proxy.
+Result<> CompleteProxy(AgentConfig* config) {
+  const std::string& proxy_mode = config->proxy_mode;
+  if (proxy_mode != "iptables" && proxy_mode != "nftables" && proxy_mode != "auto" &&
+      proxy_mode != "none") {
+    return Error(Code::kInvalidArgument,
+                 "proxy.mode must be \"iptables\", \"nftables\", \"auto\" or \"none\", not \"" +
+                     proxy_mode + "\"");
+  }
+  if (!config->proxy_health_address.empty()) {
+    // As kube-proxy's, which means all addresses by this one, also the IPv6 ones.
+    if (config->proxy_health_address.starts_with("0.0.0.0:")) {
+      config->proxy_health_address.erase(0, config->proxy_health_address.find(':'));
+    }
+    std::string address = config->proxy_health_address;
+    if (address.starts_with(':')) address.insert(0, "[::]");
+    auto parsed = net::ParseEndpoint(address, 0);
+    if (!parsed.ok() || parsed->port == 0) {
+      return Error(Code::kInvalidArgument,
+                   "proxy.healthzBindAddress must be \"ADDRESS:PORT\", \":PORT\" or empty, not \"" +
+                       config->proxy_health_address + "\"");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<AgentConfig> ParseConfig(const std::string& text, const std::string& name) {
@@ -252,12 +277,7 @@ Result<> CompleteConfig(AgentConfig* config) {
       return bad("nodeIPs: \"" + ip + "\" is no address");
     }
   }
-  const std::string& proxy_mode = config->proxy_mode;
-  if (proxy_mode != "iptables" && proxy_mode != "nftables" && proxy_mode != "auto" &&
-      proxy_mode != "none") {
-    return bad("proxy.mode must be \"iptables\", \"nftables\", \"auto\" or \"none\", not \"" +
-               proxy_mode + "\"");
-  }
+  TRY(CompleteProxy(config));
   if (config->network_policy_mode != "nftables" && config->network_policy_mode != "none") {
     return bad("networkPolicy.mode must be \"nftables\" or \"none\", not \"" +
                config->network_policy_mode + "\"");

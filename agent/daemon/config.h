@@ -67,6 +67,8 @@ struct AgentConfig {
   std::vector<RegistryConfig> registries;
   std::vector<RuntimeHandlerConfig> runtime_handlers;
   std::string proxy_mode = "auto";  // "iptables", "nftables", "none"
+  // Where /healthz and /livez of the service proxy are; empty: nowhere.
+  std::string proxy_health_address = ":10256";
   std::string overlay_mode = "vxlan";
   std::string network_policy_mode = "nftables";
   DnsSettings dns;

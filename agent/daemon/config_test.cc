@@ -91,6 +91,20 @@ TEST(ConfigTest, CompletesAndChecks) {
     fine.proxy_mode = mode;
     EXPECT_TRUE(CompleteConfig(&fine).ok()) << mode;
   }
+  for (auto [address, means] : std::map<const char*, const char*>{{"0.0.0.0:10256", ":10256"},
+                                                                  {"[::1]:1", "[::1]:1"},
+                                                                  {"127.0.0.1:2", "127.0.0.1:2"},
+                                                                  {"", ""}}) {
+    AgentConfig fine =
+        *ParseConfig("proxy: {healthzBindAddress: \"" + std::string(address) + "\"}", "f");
+    EXPECT_TRUE(CompleteConfig(&fine).ok()) << address;
+    EXPECT_EQ(fine.proxy_health_address, means);
+  }
+  for (const char* address : {"10256", "somewhere:1", ":", "0.0.0.0:99999"}) {
+    AgentConfig wrong;
+    wrong.proxy_health_address = address;
+    EXPECT_FALSE(CompleteConfig(&wrong).ok()) << address;
+  }
   config.proxy_mode = "none";
   config.network_policy_mode = "magic";
   EXPECT_FALSE(CompleteConfig(&config).ok());

@@ -6,15 +6,21 @@ namespace skiff::agent {
 namespace {
 
 std::string Metrics(const HealthFacts& facts) {
-  auto gauge = [](const char* name, const char* help, size_t value) {
-    return std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " gauge\n" + name +
-           " " + std::to_string(value) + "\n";
-  };
-  return gauge("skiff_agent_pods", "Pods this node looks after.", facts.pods) +
-         gauge("skiff_agent_link_up", "Whether the control plane is connected.",
-               facts.link_up ? 1 : 0) +
-         gauge("skiff_agent_runtime_ready", "Whether the container runtime is ready.",
-               facts.runtime_ready ? 1 : 0);
+  std::vector<Metric> metrics = {
+      {"skiff_agent_pods", "Pods this node looks after.", false, facts.pods},
+      {"skiff_agent_link_up", "Whether the control plane is connected.", false,
+       facts.link_up ? 1u : 0u},
+      {"skiff_agent_runtime_ready", "Whether the container runtime is ready.", false,
+       facts.runtime_ready ? 1u : 0u}};
+  metrics.insert(metrics.end(), facts.others.begin(), facts.others.end());
+  std::string text;
+  for (const Metric& metric : metrics) {
+    const std::string name = metric.name;
+    text += "# HELP " + name + " " + metric.help + "\n# TYPE " + name +
+            (metric.counter ? " counter\n" : " gauge\n") + name + " " +
+            std::to_string(metric.value) + "\n";
+  }
+  return text;
 }
 
 }  // namespace

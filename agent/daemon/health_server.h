@@ -4,7 +4,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "agent/daemon/node_network.h"
 #include "base/async/executor.h"
 #include "base/result.h"
 
@@ -18,6 +20,7 @@ struct HealthFacts {
   bool link_up = false;
   bool runtime_ready = false;
   size_t pods = 0;
+  std::vector<Metric> others = {};
 };
 
 // Serves on an address such as "127.0.0.1:10248" until the result is destroyed. facts: any thread.

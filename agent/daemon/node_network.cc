@@ -1,7 +1,9 @@
 #include "agent/daemon/node_network.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <mutex>
 
 #include "agent/daemon/overlay_link.h"
 #include "agent/daemon/policy_link.h"
@@ -11,6 +13,7 @@
 #include "agent/policy/rule_writer.h"
 #include "agent/proxy/balancer_addresses.h"
 #include "agent/proxy/proxy.h"
+#include "agent/proxy/proxy_health.h"
 #include "base/log.h"
 #include "base/net/iptables.h"
 #include "base/net/nft.h"
@@ -27,6 +30,8 @@ namespace discovery = k8s::discovery::v1;
 
 constexpr uint16_t kDnsPort = 53;
 constexpr char kZoneLabel[] = "topology.kubernetes.io/zone";
+// On nodes that the cluster autoscaler is about to remove (KEP-3836).
+constexpr char kGoingTaint[] = "ToBeDeletedByClusterAutoscaler";
 
 template <class T, class Texts>
 std::vector<T> ParseAll(const Texts& texts) {
@@ -145,7 +150,8 @@ proxy::Mode ChooseMode(const std::string& setting, net::Nft& nft) {
 struct NodeNetwork::Parts {
   const AgentConfig& config;
   const NodeNetworkDeps deps;
-  std::unique_ptr<proxy::ServiceProxy> proxy;
+  // Another thread takes it through GetProxy.
+  std::shared_ptr<proxy::ServiceProxy> proxy;
   std::unique_ptr<dns::DnsServer> dns;
   std::unique_ptr<proxy::BalancerAddresses> balancers;  // null: another program proxies
   // Each has been told everything once; changes are enough from there on.
@@ -155,6 +161,20 @@ struct NodeNetwork::Parts {
   std::unique_ptr<OverlayLink> overlay;  // null: none is wanted
   std::unique_ptr<PolicyLink> policies;  // null: none are enforced
   std::string zone = {};                 // this node's
+  std::atomic<bool> node_eligible = true;
+  mutable std::mutex proxy_mutex = {};
+  std::unique_ptr<http::Server> proxy_health = nullptr;  // null: not served
+
+  std::shared_ptr<proxy::ServiceProxy> GetProxy() const {
+    std::lock_guard lock(proxy_mutex);
+    return proxy;
+  }
+  void SetProxy(std::shared_ptr<proxy::ServiceProxy> now) {
+    std::lock_guard lock(proxy_mutex);
+    proxy.swap(now);
+  }
+  proxy::ProxyHealth ReadProxyHealth() const;
+  void ServeProxyHealth();
 
   // What this node's Node object says of it; all is to be told again where that means something
   // else now.
@@ -172,7 +192,9 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .dns = nullptr,
                        .balancers = MakeBalancers(config, deps),
                        .overlay = MakeOverlay(config, deps),
-                       .policies = MakePolicies(config, deps.blocking)}) {}
+                       .policies = MakePolicies(config, deps.blocking)}) {
+  parts_->ServeProxyHealth();
+}
 NodeNetwork::~NodeNetwork() = default;
 
 void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& settings) {
@@ -181,6 +203,14 @@ void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& sett
   options.mode = ChooseMode(config.proxy_mode, *deps.nft);
   options.node_name = config.node_name;
   options.cluster_cidrs = ParseAll<net::IpPrefix>(settings.cluster_cidrs());
+  options.on_health_port_failure = [this](const proxy::ObjectKey& service, uint16_t port,
+                                          const Error& error) {
+    if (!deps.on_service_trouble) return;
+    deps.on_service_trouble(service.name_space, service.name, "FailedToStartServiceHealthcheck",
+                            "node " + config.node_name + " failed to start healthcheck \"" +
+                                service.ToString() + "\" on port " + std::to_string(port) + ": " +
+                                error.message());
+  };
   auto started = proxy::ServiceProxy::Start(
       std::move(options), {deps.blocking, *deps.iptables, *deps.conntrack, deps.nft});
   if (!started.ok()) {
@@ -188,7 +218,31 @@ void NodeNetwork::Parts::StartProxy(const skiff::node::v1::ClusterSettings& sett
                {{"error", started.error()}});
     return;
   }
-  proxy = *std::move(started);
+  SetProxy(*std::move(started));
+}
+
+// While there is no proxy yet it is starting, which is healthy.
+proxy::ProxyHealth NodeNetwork::Parts::ReadProxyHealth() const {
+  proxy::ProxyHealth health{.node_eligible = node_eligible};
+  if (auto running = GetProxy()) {
+    proxy::Status status = running->GetStatus();
+    health.healthy = status.pending < proxy::kLatestSync;
+    health.last_updated = status.last_updated;
+  }
+  return health;
+}
+
+void NodeNetwork::Parts::ServeProxyHealth() {
+  if (config.proxy_mode == "none" || config.server.empty()) return;
+  if (config.proxy_health_address.empty()) return;
+  auto server = proxy::ServeProxyHealth(
+      config.proxy_health_address, [this] { return ReadProxyHealth(); }, deps.blocking);
+  if (server.ok()) {
+    proxy_health = *std::move(server);
+  } else {
+    log::Warning("no health endpoint of the service proxy; load balancers may leave this node out",
+                 {{"address", config.proxy_health_address}, {"error", server.error()}});
+  }
 }
 
 void NodeNetwork::Parts::StartDns(const skiff::node::v1::ClusterSettings& settings) {
@@ -222,7 +276,7 @@ void NodeNetwork::Parts::ForgetOldSettings(const skiff::node::v1::ClusterSetting
   std::string bytes = now.SerializeAsString();
   if (bytes == settings_bytes) return;
   settings_bytes = std::move(bytes);
-  proxy.reset();
+  SetProxy(nullptr);
   dns.reset();
   proxy_fed = dns_fed = false;
   zone.clear();
@@ -259,12 +313,50 @@ void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
 void NodeNetwork::Parts::ObserveOwnNode(const DesiredState& desired) {
   auto node = desired.Find({"Node", "", config.node_name});
   if (node == nullptr) return;
-  const auto& labels = static_cast<const core::Node&>(*node).metadata().labels();
+  const auto& own = static_cast<const core::Node&>(*node);
+  node_eligible = !own.metadata().has_deletion_timestamp() &&
+                  std::none_of(own.spec().taints().begin(), own.spec().taints().end(),
+                               [](const core::Taint& taint) { return taint.key() == kGoingTaint; });
+  const auto& labels = own.metadata().labels();
   auto label = labels.find(kZoneLabel);
   std::string now = label == labels.end() ? "" : label->second;
   if (proxy == nullptr || std::exchange(zone, now) == now) return;
   proxy->SetZone(now);
   proxy_fed = false;
+}
+
+std::vector<Metric> NodeNetwork::ReadMetrics() const {
+  std::vector<Metric> metrics;
+  if (auto proxy = parts_->GetProxy()) {
+    proxy::Status status = proxy->GetStatus();
+    metrics = {{"skiff_agent_service_rules",
+                "Rules of Services in force; in nftables mode, elements.", false, status.rules},
+               {"skiff_agent_service_rules_synced",
+                "Whether they are those of the last state told.", false, status.synced ? 1u : 0u},
+               {"skiff_agent_service_rules_writes_total", "Writes of rules of Services.", true,
+                status.syncs},
+               {"skiff_agent_service_rules_failures_total", "Such writes that failed.", true,
+                status.failures},
+               {"skiff_agent_service_rules_repairs_total",
+                "Times that all rules of Services were written as they were damaged or old.", true,
+                status.repairs}};
+  }
+  if (parts_->policies != nullptr) {
+    policy::Status status = parts_->policies->enforcer().GetStatus();
+    for (const Metric& metric : std::initializer_list<Metric>{
+             {"skiff_agent_policy_isolated_addresses",
+              "Addresses of pods that network policies are about.", false, status.isolated_pods},
+             {"skiff_agent_policy_rules_writes_total", "Writes of rules of network policies.", true,
+              status.writes},
+             {"skiff_agent_policy_rules_failures_total", "Such writes that failed.", true,
+              status.failures},
+             {"skiff_agent_policy_rules_repairs_total",
+              "Times that somebody else removed rules of network policies.", true,
+              status.repairs}}) {
+      metrics.push_back(metric);
+    }
+  }
+  return metrics;
 }
 
 TrafficRules* NodeNetwork::traffic() {

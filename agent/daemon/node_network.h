@@ -33,6 +33,18 @@ struct NodeNetworkDeps {
   net::Nft* nft;
   // How the overlay is; on the blocking executor.
   std::function<void(const OverlayState&)> on_overlay;
+  // What is wrong with a Service on this node, for an Event; on the blocking executor.
+  std::function<void(const std::string& name_space, const std::string& name,
+                     const std::string& reason, const std::string& message)>
+      on_service_trouble;
+};
+
+// A number for Prometheus.
+struct Metric {
+  const char* name;
+  const char* help;
+  bool counter;  // else a gauge
+  uint64_t value;
 };
 
 // Calls come from one thread at a time. All deps must outlive it.
@@ -50,6 +62,8 @@ class NodeNetwork {
   void SetBuiltInPodNetwork(bool built_in);
   // The node's own addresses, when they are known and when they change. Any thread.
   void SetNodeAddresses(const std::vector<std::string>& addresses);
+  // How the rules of Services and of network policies are. Any thread.
+  std::vector<Metric> ReadMetrics() const;
   // Null where there are none. Lives as long as this.
   TrafficRules* traffic();
 

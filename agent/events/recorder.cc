@@ -90,9 +90,9 @@ void EventRecorder::Record(const EventSubject& subject, std::string_view type,
   event.set_type(std::string(type));
   event.set_reason(std::string(reason));
   event.set_message(std::string(message));
-  event.mutable_source()->set_component("kubelet");
+  event.mutable_source()->set_component(subject.component);
   event.mutable_source()->set_host(node_name_);
-  event.set_reporting_component("kubelet");
+  event.set_reporting_component(subject.component);
   event.set_reporting_instance(node_name_);
   sink_(event);
 }

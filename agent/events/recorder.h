@@ -14,11 +14,13 @@ namespace skiff::agent {
 
 // What an event is about.
 struct EventSubject {
-  std::string kind;  // "Pod", "Node"
+  std::string kind;  // "Pod", "Node", "Service"
   std::string name_space;
   std::string name;
   std::string uid;
-  std::string field_path;  // "spec.containers{web}", or empty
+  std::string field_path = {};  // "spec.containers{web}", or empty
+  // Who says so, as upstream's components call themselves.
+  std::string component = "kubelet";
 };
 EventSubject SubjectOf(const k8s::core::v1::Pod& pod, std::string field_path = {});
 

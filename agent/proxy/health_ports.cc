@@ -1,10 +1,9 @@
 #include "agent/proxy/health_ports.h"
 
 #include <atomic>
-#include <optional>
 #include <set>
-#include <vector>
 
+#include "agent/proxy/proxy_health.h"
 #include "base/http/server.h"
 #include "base/log.h"
 
@@ -51,24 +50,17 @@ void HealthPorts::Open(const ObjectKey& service, const std::shared_ptr<Port>& po
     auto asked = weak.lock();
     writer->Send(HealthAnswer(service, asked ? asked->local_endpoints.load() : 0, healthy()));
   };
-  // A machine without IPv6 has no [::].
-  std::vector<std::string> addresses = {"[::]", "0.0.0.0"};
-  if (!deps_.address.empty()) addresses = {deps_.address};
-  std::optional<Error> error;
-  for (const std::string& address : addresses) {
-    http::ServerOptions options;
-    options.listen = address + ":" + std::to_string(port->number);
-    options.io_threads = 1;
-    auto server = http::Server::Start(std::move(options), handler, deps_.workers);
-    if (server.ok()) {
-      port->server = *std::move(server);
-      return;
-    }
-    error = server.error();
+  auto server =
+      ListenForHealth(deps_.address + ":" + std::to_string(port->number), handler, deps_.workers);
+  if (server.ok()) {
+    port->server = *std::move(server);
+    return;
   }
   if (std::exchange(port->told, true)) return;
-  log::Warning("no health check port for a service; load balancers will not send to this node",
-               {{"service", service.ToString()}, {"port", port->number}, {"error", *error}});
+  log::Warning(
+      "no health check port for a service; load balancers will not send to this node",
+      {{"service", service.ToString()}, {"port", port->number}, {"error", server.error()}});
+  if (deps_.failed) deps_.failed(service, port->number, server.error());
 }
 
 void HealthPorts::Set(const ObjectKey& service, const ServiceState* state) {

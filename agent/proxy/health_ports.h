@@ -34,6 +34,8 @@ class HealthPorts {
     std::function<bool()> healthy;
     // Where ports are opened, but for the port; for tests. Empty: at all addresses.
     std::string address = {};
+    // A port could not be opened; told once for each Service and port.
+    std::function<void(const ObjectKey& service, uint16_t port, const Error& error)> failed = {};
   };
   explicit HealthPorts(Deps deps);
   // Closes all ports.

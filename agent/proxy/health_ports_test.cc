@@ -88,7 +88,12 @@ class HealthPortsTest : public ::testing::Test {
  protected:
   ~HealthPortsTest() override { workers_.Stop(); }
   ThreadPool workers_{"test", 1};
-  HealthPorts ports_{{.workers = workers_, .healthy = [] { return true; }, .address = "127.0.0.1"}};
+  std::vector<std::string> failures_;
+  HealthPorts ports_{{.workers = workers_,
+                      .healthy = [] { return true; },
+                      .address = "127.0.0.1",
+                      .failed = [this](const ObjectKey& service, uint16_t,
+                                       const Error&) { failures_.push_back(service.ToString()); }}};
 };
 
 TEST_F(HealthPortsTest, AreOpenWhileAServiceHasThem) {
@@ -111,6 +116,7 @@ TEST_F(HealthPortsTest, APortOfAnotherProgramIsTakenWhenItIsFree) {
   UniqueFd taken = LoopbackSocket(&port, /*listening=*/true);
   ports_.Set(kWeb, State(port, {Local(1)}).get());
   ports_.Retry();
+  EXPECT_EQ(failures_, std::vector<std::string>{"ns1/web"}) << "told once";
   taken.Reset();
   EXPECT_EQ(AskPort(port), "refused");
   ports_.Retry();

@@ -80,9 +80,9 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
         loop_(deps.blocking, LoopTiming(config_)),
         place_{.node = config_.node_name, .zone = {}} {
     if (config_.health_ports) {
-      health_ports_.emplace(HealthPorts::Deps{deps_.blocking,
-                                              [healthy = healthy_] { return healthy->load(); },
-                                              config_.health_address});
+      health_ports_.emplace(
+          HealthPorts::Deps{deps_.blocking, [healthy = healthy_] { return healthy->load(); },
+                            config_.health_address, config_.on_health_port_failure});
     }
   }
 
@@ -126,6 +126,7 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
     Schedule();
   }
   void Schedule();
+  void NotePending();
   Result<> Write();
   void Written(const Result<>& result);
   Result<> Sync();
@@ -165,6 +166,7 @@ class ServiceProxy::Impl : public std::enable_shared_from_this<Impl> {
 
   mutable std::mutex status_mutex_;
   Status status_;
+  std::optional<SteadyTime> pending_since_;
   mutable std::mutex place_mutex_;
   Place place_;
 };
@@ -240,10 +242,7 @@ void ServiceProxy::Impl::Start() {
 
 void ServiceProxy::Impl::Schedule() {
   if (!started_) return;
-  {
-    std::lock_guard lock(status_mutex_);
-    status_.synced = false;
-  }
+  NotePending();
   loop_.WriteSoon();
 }
 
@@ -256,6 +255,7 @@ Status ServiceProxy::Impl::GetStatus() const {
   status.failures = writes.failures;
   status.repairs = writes.repairs;
   status.last_duration = writes.last_duration;
+  if (pending_since_) status.pending = loop_.clock().Now() - *pending_since_;
   return status;
 }
 
@@ -298,7 +298,17 @@ Result<> ServiceProxy::Impl::Write() {
   *healthy_ = result.ok();
   std::lock_guard lock(status_mutex_);
   status_.synced = result.ok();
+  if (result.ok()) {
+    pending_since_.reset();
+    status_.last_updated = loop_.clock().WallNow();
+  }
   return result;
+}
+
+void ServiceProxy::Impl::NotePending() {
+  std::lock_guard lock(status_mutex_);
+  status_.synced = false;
+  if (!pending_since_) pending_since_ = loop_.clock().Now();
 }
 
 void ServiceProxy::Impl::Written(const Result<>& result) {
@@ -431,10 +441,8 @@ bool ServiceProxy::Impl::IsDamaged() {
   if (health_ports_) health_ports_->Retry();
   const bool old = loop_.clock().Now() - last_full_ >= kFullSync;
   full_sync_due_ = writer_->IsDamaged() || old;
-  if (!full_sync_due_) return false;
-  std::lock_guard lock(status_mutex_);
-  status_.synced = false;
-  return true;
+  if (full_sync_due_) NotePending();
+  return full_sync_due_;
 }
 
 Result<std::unique_ptr<ServiceProxy>> ServiceProxy::Start(Config config, Deps deps) {

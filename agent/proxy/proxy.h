@@ -13,13 +13,16 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "agent/proxy/model.h"
 #include "base/async/executor.h"
+#include "base/clock.h"
 #include "base/net/ip.h"
 #include "base/result.h"
 #include "proto/k8s/fwd.h"
@@ -54,6 +57,9 @@ struct Config {
   // Whether health check node ports are answered, and at which addresses (as HealthPorts::Deps).
   bool health_ports = true;
   std::string health_address = {};
+  // A health check node port that another program has; on the blocking executor.
+  std::function<void(const ObjectKey& service, uint16_t port, const Error& error)>
+      on_health_port_failure = {};
   // How often it is looked whether somebody removed the rules, besides what events tell.
   std::chrono::nanoseconds flush_check = std::chrono::seconds(30);
   // Where /proc/sys is; for tests.
@@ -82,6 +88,8 @@ struct Status {
   uint64_t services = 0;            // service ports
   uint64_t endpoints = 0;
   uint64_t stale_flows_deleted = 0;
+  std::chrono::nanoseconds pending{0};  // how long something has waited to come into force
+  WallTime last_updated{};
   std::chrono::nanoseconds last_duration{0};
 };
 

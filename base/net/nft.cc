@@ -14,10 +14,12 @@
 #include <cerrno>
 #include <functional>
 #include <mutex>
+#include <optional>
 
 #include "base/net/netlink.h"
 #include "base/net/netns.h"
 #include "base/net/nft_messages.h"
+#include "base/net/nft_watch.h"
 #include "base/net/nft_wire.h"
 
 namespace skiff::net {
@@ -186,6 +188,10 @@ Result<std::vector<T>> ListAll(const Request& request, const std::string& what, 
 }  // namespace
 }  // namespace nft
 
+namespace {
+constexpr size_t kLargeBatch = 256 << 10;  // bytes: a few thousand elements
+}  // namespace
+
 struct SystemNft::KeptSocket {
   std::mutex mutex;
   nft::Socket socket;
@@ -224,6 +230,8 @@ Result<> SystemNft::Commit(const std::vector<nft::Transaction>& transactions) {
   const uint64_t netns = TRY(Netns::Current()).id();
   nft::Socket socket = kept_->Take(netns);
   if (socket == nullptr) socket = TRY(nft::OpenSocket());
+  std::optional<nft::PausedWatches> paused;
+  if (batch.bytes().size() >= kLargeBatch) paused.emplace(netns);
   Result<> committed = nft::Send(socket, batch);
   kept_->Put(netns, std::move(socket));
   return committed;

@@ -1,4 +1,6 @@
 // SystemNft's watch: the kernel's word that a transaction was carried out, and by whom.
+#include "base/net/nft_watch.h"
+
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
 #include <linux/filter.h>
@@ -15,8 +17,11 @@
 #include <csignal>
 #include <cstddef>
 #include <iterator>
+#include <mutex>
+#include <set>
 #include <thread>
 
+#include "base/net/netns.h"
 #include "base/net/nft.h"
 #include "base/os/unique_fd.h"
 
@@ -24,7 +29,6 @@ namespace skiff::net {
 namespace nft {
 namespace {
 
-// So long others may follow.
 constexpr int kSettleMilliseconds = 100;
 
 // Of all that a transaction makes the kernel say, only the last message is let in: that there is a
@@ -63,32 +67,92 @@ bool IsOfThisProcess(const nlmsghdr* header) {
 
 class SystemWatch : public NftWatch {
  public:
-  SystemWatch(std::function<void()> changed, UniqueFd events, UniqueFd stop)
-      : changed_(std::move(changed)),
-        events_(std::move(events)),
-        stop_(std::move(stop)),
-        thread_([this] { Run(); }) {}
-  ~SystemWatch() override {
-    ::eventfd_write(stop_.get(), 1);
-    thread_.join();
-  }
+  // Where it listens.
+  const uint64_t netns;
+
+  static Result<std::unique_ptr<NftWatch>> Start(std::function<void()> changed);
+  ~SystemWatch() override;
+
+  // One at a time.
+  Result<> Listen();
+  void Pause();
+  void Resume();
 
  private:
+  SystemWatch(uint64_t where, std::function<void()> changed, UniqueFd events, UniqueFd stop,
+              UniqueFd missed)
+      : netns(where),
+        changed_(std::move(changed)),
+        events_(std::move(events)),
+        stop_(std::move(stop)),
+        missed_(std::move(missed)) {}
   void Run();
-  bool IsStopped(int timeout_milliseconds, bool events) const;
   bool ReadEvents();
 
   const std::function<void()> changed_;
-  const UniqueFd events_, stop_;
+  // missed: it was paused.
+  const UniqueFd events_, stop_, missed_;
+  int pauses_ = 0;
   std::thread thread_;
 };
 
-// Waits for an event, or for the time to pass.
-bool SystemWatch::IsStopped(int timeout_milliseconds, bool events) const {
-  pollfd fds[2] = {{stop_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}};
-  while (::poll(fds, events ? 2 : 1, timeout_milliseconds) < 0 && errno == EINTR) {
+// All of the process; the mutex is held around what is done to them from outside.
+struct Watches {
+  std::mutex mutex;
+  std::set<SystemWatch*> all;
+};
+Watches& AllWatches() {
+  static Watches& watches = *new Watches();
+  return watches;
+}
+
+Result<std::unique_ptr<NftWatch>> SystemWatch::Start(std::function<void()> changed) {
+  const uint64_t where = TRY(Netns::Current()).id();
+  UniqueFd events(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+  if (!events) return Error::Sys(errno, "open netlink socket", "nftables events");
+  TRY(TakeGenerationsOnly(events.get()));
+  sockaddr_nl address{.nl_family = AF_NETLINK, .nl_pad = 0, .nl_pid = 0, .nl_groups = 0};
+  if (::bind(events.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return Error::Sys(errno, "bind netlink socket", "nftables events");
   }
-  return fds[0].revents != 0;
+  UniqueFd stop(::eventfd(0, EFD_CLOEXEC)), missed(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop || !missed) return Error::Sys(errno, "eventfd");
+  std::unique_ptr<SystemWatch> watch(new SystemWatch(where, std::move(changed), std::move(events),
+                                                     std::move(stop), std::move(missed)));
+  std::lock_guard lock(AllWatches().mutex);
+  TRY(watch->Listen());
+  watch->thread_ = std::thread([raw = watch.get()] { raw->Run(); });
+  AllWatches().all.insert(watch.get());
+  return watch;
+}
+
+SystemWatch::~SystemWatch() {
+  {
+    std::lock_guard lock(AllWatches().mutex);
+    AllWatches().all.erase(this);
+  }
+  ::eventfd_write(stop_.get(), 1);
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<> SystemWatch::Listen() {
+  int group = NFNLGRP_NFTABLES;
+  if (::setsockopt(events_.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
+    return Error::Sys(errno, "listen to nftables events");
+  }
+  return {};
+}
+
+void SystemWatch::Pause() {
+  int group = NFNLGRP_NFTABLES;
+  if (pauses_++ > 0) return;
+  (void)::setsockopt(events_.get(), SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof group);
+}
+
+void SystemWatch::Resume() {
+  if (pauses_ == 0 || --pauses_ > 0) return;  // 0: it was made meanwhile
+  (void)Listen();                             // it was possible before
+  ::eventfd_write(missed_.get(), 1);
 }
 
 // Whether there is one of a stranger among them.
@@ -109,28 +173,40 @@ bool SystemWatch::ReadEvents() {
 }
 
 void SystemWatch::Run() {
-  while (!IsStopped(-1, /*events=*/true)) {
-    if (IsStopped(kSettleMilliseconds, /*events=*/false)) return;
-    if (ReadEvents()) changed_();
+  for (;;) {
+    pollfd fds[] = {
+        {stop_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}, {missed_.get(), POLLIN, 0}};
+    if (::poll(fds, std::size(fds), -1) < 0) continue;  // EINTR
+    // Others may follow.
+    while (::poll(fds, 1, kSettleMilliseconds) < 0 && errno == EINTR) {
+    }
+    if (fds[0].revents != 0) return;
+    eventfd_t missed = 0;
+    const bool paused = ::eventfd_read(missed_.get(), &missed) == 0;
+    if (ReadEvents() || paused) changed_();
   }
 }
 
 }  // namespace
+
+PausedWatches::PausedWatches(uint64_t netns) : netns_(netns) {
+  std::lock_guard lock(AllWatches().mutex);
+  for (SystemWatch* watch : AllWatches().all) {
+    if (watch->netns == netns_) watch->Pause();
+  }
+}
+
+PausedWatches::~PausedWatches() {
+  std::lock_guard lock(AllWatches().mutex);
+  for (SystemWatch* watch : AllWatches().all) {
+    if (watch->netns == netns_) watch->Resume();
+  }
+}
+
 }  // namespace nft
 
 Result<std::unique_ptr<NftWatch>> SystemNft::Watch(std::function<void()> changed) {
-  UniqueFd events(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
-  if (!events) return Error::Sys(errno, "open netlink socket", "nftables events");
-  TRY(nft::TakeGenerationsOnly(events.get()));
-  sockaddr_nl address{.nl_family = AF_NETLINK, .nl_pad = 0, .nl_pid = 0, .nl_groups = 0};
-  int group = NFNLGRP_NFTABLES;
-  if (::bind(events.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::setsockopt(events.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
-    return Error::Sys(errno, "listen to nftables events");
-  }
-  UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
-  if (!stop) return Error::Sys(errno, "eventfd");
-  return std::make_unique<nft::SystemWatch>(std::move(changed), std::move(events), std::move(stop));
+  return nft::SystemWatch::Start(std::move(changed));
 }
 
 }  // namespace skiff::net

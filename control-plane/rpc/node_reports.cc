@@ -14,6 +14,7 @@
 #include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
+#include "proto/k8s/core/v1/service.pb.h"
 
 namespace skiff::cp {
 
@@ -255,13 +256,19 @@ struct NodeReports::State : std::enable_shared_from_this<State> {
     return {};
   }
 
-  Result<> CheckEvent(const core::Event& event) {
-    const core::ObjectReference& about = event.involved_object();
+  Result<> CheckEvent(core::Event& event) {
+    core::ObjectReference& about = *event.mutable_involved_object();
     if (about.kind() == "Node" && about.name() == node) return {};
     if (about.kind() == "Pod" && about.namespace_() == event.metadata().namespace_()) {
       auto pod = client.Get<core::Pod>(about.namespace_(), about.name());
       // A pod that is gone may have been anybody's; its last events are worth keeping.
       if (!pod.ok() || (*pod)->spec().node_name() == node) return {};
+    }
+    if (about.kind() == "Service" && about.namespace_() == event.metadata().namespace_()) {
+      // Every node has rules for every Service; its proxy knows them by name.
+      auto service = TRY(client.Get<core::Service>(about.namespace_(), about.name()));
+      about.set_uid(service->metadata().uid());
+      return {};
     }
     return Error(Code::kPermissionDenied, "an event about what is not this node's");
   }

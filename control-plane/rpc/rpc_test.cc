@@ -491,7 +491,15 @@ TEST_F(ReportsTest, EventsOnlyAboutWhatIsItsOwn) {
   event.mutable_metadata()->set_name("other.1");
   event.mutable_involved_object()->set_name("other");
   reports.ReportEvent(event);
+  // Of Services each node may speak; there is none called "other".
+  const std::string uid = client.Create(Named<core::Service>("vip")).value()->metadata().uid();
+  event.mutable_involved_object()->set_kind("Service");
+  reports.ReportEvent(event);
+  event.mutable_metadata()->set_name("vip.1");
+  event.mutable_involved_object()->set_name("vip");
+  reports.ReportEvent(event);
   executor.RunUntilIdle();
+  EXPECT_EQ(client.Get<core::Event>("default", "vip.1").value()->involved_object().uid(), uid);
   EXPECT_EQ(client.Get<core::Event>("default", "web.1").value()->count(), 2);
   EXPECT_FALSE(client.Get<core::Event>("default", "other.1").ok());
 }

@@ -108,3 +108,41 @@ def test_the_mode_of_the_rules_changes_and_nobody_is_lost(kube_new, cluster):
     assert asking.wait(20) == 0
     log = (node.root / "asking.log").read_text()
     assert log.splitlines()[-1:] == ["asked"] and "FAILED" not in log
+
+
+def _health(cluster, path):
+    """The status at the proxy's health address, asked from outside."""
+    node = cluster.nodes[0]
+    asked = ["curl", "-s", "--max-time", "5", "-o", "/dev/null", "-w", "%{http_code}", f"http://{node.address}:10256{path}"]
+    return cluster.control_plane.run(*asked, check=False).stdout
+
+
+def test_load_balancers_are_told_of_nodes_that_go(kube_new, cluster):
+    node = cluster.nodes[0].name
+    assert (_health(cluster, "/healthz"), _health(cluster, "/livez")) == ("200", "200")
+    taint = "ToBeDeletedByClusterAutoscaler"
+    kube_new("taint", "node", node, f"{taint}=1:PreferNoSchedule")
+    try:
+        wait_for("the node to be left out", lambda: _health(cluster, "/healthz") == "503")
+        assert _health(cluster, "/livez") == "200"
+    finally:
+        kube_new("taint", "node", node, f"{taint}-")
+    wait_for("the node to be back", lambda: _health(cluster, "/healthz") == "200")
+
+
+def test_a_health_check_port_that_is_taken_is_told(kube_new, cluster):
+    node = cluster.nodes[0]
+    pid, taking = node.start("taking.log", "python3", "-m", "http.server", "30999")
+    try:
+        wait_for("the port to be taken", lambda: ":30999 " in node.run("ss", "-Hltn").stdout)
+        kube_new("apply", "-f", "-", input=json.dumps({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "checked"},
+            "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999,
+                     "selector": {"app": "none"}, "ports": [{"port": 80}]}}))
+        wait_for("the event", lambda: "FailedToStartServiceHealthcheck" in kube_new.out("describe", "service", "checked"))
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        taking.wait(20)
+    metrics = node.run("curl", "-fsS", "http://127.0.0.1:10248/metrics").stdout
+    assert "\nskiff_agent_service_rules_synced 1\n" in metrics and "\nskiff_agent_service_rules_failures_total 0" in metrics
+    kube_new("delete", "service", "checked")
