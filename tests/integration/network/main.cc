@@ -4,8 +4,9 @@
 //   skiff-network-under-test overlay PEERS     the way to so many other nodes; 0 takes it away
 //   skiff-network-under-test iptables COUNT    the rules of so many Services; 0 takes all away
 //   skiff-network-under-test nftables COUNT    the same in the other mode of the service proxy
-//   skiff-network-under-test show 0            prints what the nftables mode has, which nft(8)
-//   cannot
+//   skiff-network-under-test balancer COUNT    so many load balancers' addresses of each family
+//   skiff-network-under-test show 0            prints what the nftables mode has, without what
+//                                              differs from run to run
 //
 // Exits with 1 and says why when it failed. A service proxy that failed tries again until it is
 // done.
@@ -14,7 +15,9 @@
 #include <future>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "agent/proxy/balancer_addresses.h"
 #include "agent/proxy/nft_chains.h"
 #include "agent/proxy/proxy.h"
 #include "agent/proxy/testing.h"
@@ -42,6 +45,20 @@ Result<> ChangeOverlay(int count) {
   std::vector<cni::OverlayNode> peers;
   for (int number = 1; number <= count; ++number) peers.push_back(Node(number));
   TRY(cni::EnsureOverlay(rtnl, config, Node(0), peers));
+  return {};
+}
+
+Result<> ChangeBalancer(int count) {
+  auto iptables = TRY(net::SystemIptables::Open());
+  net::Rtnl rtnl = TRY(net::Rtnl::Open());
+  std::vector<net::IpAddress> addresses;
+  for (int number = 1; number <= count; ++number) {
+    const std::string host = std::to_string(100 + number);
+    for (const char* network : {"10.200.0.", "fd00:200::"}) {
+      addresses.push_back(TRY(net::IpAddress::Parse(network + host)));
+    }
+  }
+  TRY(agent::proxy::EnsureBalancerAddresses(rtnl, iptables.get(), addresses));
   return {};
 }
 
@@ -98,6 +115,7 @@ Result<> Show() {
 Result<> Change(std::string_view what, int count) {
   if (what == "show") return Show();
   if (what == "overlay") return ChangeOverlay(count);
+  if (what == "balancer") return ChangeBalancer(count);
   if (what == "iptables") return ChangeServices(agent::proxy::Mode::kIptables, count);
   if (what == "nftables") return ChangeServices(agent::proxy::Mode::kNftables, count);
   return Error(Code::kInvalidArgument, "no such change: " + std::string(what));
@@ -108,7 +126,8 @@ Result<> Change(std::string_view what, int count) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    fprintf(stderr, "usage: skiff-network-under-test overlay|iptables|nftables|show COUNT\n");
+    fprintf(stderr,
+            "usage: skiff-network-under-test overlay|iptables|nftables|balancer|show COUNT\n");
     return 2;
   }
   const skiff::Result<> done = skiff::Change(argv[1], std::atoi(argv[2]));

@@ -28,12 +28,14 @@ struct Operation {
 };
 
 const Operation kOperations[] = {
-    {"OverlayMade", "overlay", 0, 3},   {"PeersCome", "overlay", 1, 3},
-    {"PeersGo", "overlay", 3, 1},       {"OverlayRemoved", "overlay", 2, 0},
-    {"RulesMade", "iptables", 0, 3},    {"RulesCome", "iptables", 1, 3},
-    {"RulesGo", "iptables", 3, 1},      {"RulesRemoved", "iptables", 2, 0},
-    {"ElementsMade", "nftables", 0, 3}, {"ElementsCome", "nftables", 1, 3},
-    {"ElementsGo", "nftables", 3, 1},   {"ElementsRemoved", "nftables", 2, 0},
+    {"OverlayMade", "overlay", 0, 3},       {"PeersCome", "overlay", 1, 3},
+    {"PeersGo", "overlay", 3, 1},           {"OverlayRemoved", "overlay", 2, 0},
+    {"RulesMade", "iptables", 0, 3},        {"RulesCome", "iptables", 1, 3},
+    {"RulesGo", "iptables", 3, 1},          {"RulesRemoved", "iptables", 2, 0},
+    {"ElementsMade", "nftables", 0, 3},     {"ElementsCome", "nftables", 1, 3},
+    {"ElementsGo", "nftables", 3, 1},       {"ElementsRemoved", "nftables", 2, 0},
+    {"AddressesMade", "balancer", 0, 2},    {"AddressesGo", "balancer", 2, 1},
+    {"AddressesRemoved", "balancer", 1, 0},
 };
 
 class NetworkRecoveryLoop : public ::testing::TestWithParam<Operation> {
@@ -47,7 +49,8 @@ class NetworkRecoveryLoop : public ::testing::TestWithParam<Operation> {
   void NewNode() {
     node_ = TestNode::Make("node");
     other_ = TestNode::Make("other");
-    Connect(*node_, {"10.200.0.1/24"}, *other_, {"10.200.0.2/24"});
+    Connect(*node_, {"10.200.0.1/24", "fd00:200::1/64"}, *other_,
+            {"10.200.0.2/24", "fd00:200::2/64"});
     // Any use of iptables leaves the tables and their built-in chains behind.
     node_->Shell(
         "for program in iptables ip6tables; do for table in nat filter; do"
@@ -73,6 +76,7 @@ class NetworkRecoveryLoop : public ::testing::TestWithParam<Operation> {
         " ip -d -o link show $link | sed 's/^[0-9]*: //'; bridge fdb show dev $link | sort; done;"
         "ip -o addr | sed 's/^[0-9]*: //' | grep -v fe80 | sort;"
         "ip route; ip -6 route | grep -v fe80; ip rule; ip neigh show nud permanent | sort;"
+        "ip neigh show proxy; ip -6 neigh show proxy;"
         "for family in '' 6; do"
         " ip${family}tables-save | sed '/^#/d; s/\\[[0-9:]*\\]//' | sort; done;" +
         std::string(kProgram) + " show 0 | sort");
