@@ -124,6 +124,7 @@ void SetTarget(k8s::core::v1::ObjectReference* target, const Pod& pod) {
 // Whom the Service's spec.trafficDistribution gives a ready endpoint to (KEP-4444, KEP-3015). One
 // whose zone is not known has no hint, and then the proxies ignore those of the others.
 void SetHints(const Service& service, Endpoint* endpoint) {
+  if (WantsTopologyHints(service)) return;
   const std::string& wanted = service.spec().traffic_distribution();
   const bool same_node = wanted == "PreferSameNode";
   if (!same_node && wanted != "PreferSameZone" && wanted != "PreferClose") return;
@@ -170,6 +171,26 @@ std::map<Group, DesiredByPod> DesiredGroups(const Service& service, const std::v
     }
   }
   return groups;
+}
+
+// All ready endpoints of an address type have a hint, or none has. Returns why not.
+std::string SetTopologyHints(std::map<Group, DesiredByPod>& groups, const std::string& address_type,
+                             const ZoneCpu& zone_cpu) {
+  std::vector<Endpoint*> ready;
+  std::vector<std::string> zones;
+  for (auto& [group, desired] : groups) {
+    if (group.address_type != address_type) continue;
+    for (auto& [pod, endpoint] : desired) {
+      if (!endpoint.conditions().ready()) continue;
+      ready.push_back(&endpoint);
+      zones.push_back(endpoint.zone());
+    }
+  }
+  ZoneHints hints = AssignZones(zone_cpu, zones);
+  for (size_t i = 0; i < hints.zones.size(); ++i) {
+    ready[i]->mutable_hints()->add_for_zones()->set_name(hints.zones[i]);
+  }
+  return hints.why_not.empty() ? "" : hints.why_not + ", addressType: " + address_type;
 }
 
 Group GroupOf(const EndpointSlice& slice) {
@@ -232,15 +253,22 @@ bool HasManagedEndpoints(const Service& service) {
 }
 
 SliceChanges PlanSlices(const Service& service, const std::vector<PodPtr>& pods,
-                        const ZoneOf& zone_of, const std::vector<SlicePtr>& existing) {
+                        const ZoneOf& zone_of, const ZoneCpu& zone_cpu,
+                        const std::vector<SlicePtr>& existing) {
+  SliceChanges changes;
   std::map<Group, DesiredByPod> groups = DesiredGroups(service, pods, zone_of);
+  if (WantsTopologyHints(service)) {
+    for (const std::string& type : AddressTypes(service)) {
+      std::string why_not = SetTopologyHints(groups, type, zone_cpu);
+      if (!why_not.empty()) changes.no_hints = std::move(why_not);
+    }
+  }
   // Without endpoints there is still one empty slice for each family.
   for (const std::string& type : AddressTypes(service)) {
     bool present = std::ranges::any_of(
         groups, [&](const auto& group) { return group.first.address_type == type; });
     if (!present) groups[{type, {}}];
   }
-  SliceChanges changes;
   for (auto& [group, desired] : groups) {
     std::deque<std::pair<EndpointSlice, SlicePtr>> slices;
     for (const SlicePtr& slice : existing) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "control-plane/controllers/topology_hints.h"
 #include "proto/k8s/fwd.h"
 
 namespace skiff::cp {
@@ -33,9 +34,13 @@ struct SliceChanges {
   std::vector<k8s::discovery::v1::EndpointSlice> create;
   std::vector<k8s::discovery::v1::EndpointSlice> update;
   std::vector<SlicePtr> remove;
+  // Where the Service wants topology hints: nothing if it has them, else why not.
+  std::string no_hints;
 };
+// zone_cpu: for topology hints.
 SliceChanges PlanSlices(const k8s::core::v1::Service& service, const std::vector<PodPtr>& pods,
-                        const ZoneOf& zone_of, const std::vector<SlicePtr>& existing);
+                        const ZoneOf& zone_of, const ZoneCpu& zone_cpu,
+                        const std::vector<SlicePtr>& existing);
 
 // The Endpoints object of a Service with these pods; existing (may be null) is what it has.
 k8s::core::v1::Endpoints PlanEndpoints(const k8s::core::v1::Service& service,

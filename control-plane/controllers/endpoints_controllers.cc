@@ -1,6 +1,9 @@
 #include "control-plane/controllers/endpoints_controllers.h"
 
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "control-plane/controllers/endpoint_plan.h"
 #include "control-plane/controllers/framework/event_recorder.h"
@@ -89,6 +92,7 @@ class EndpointSliceController : public ServiceController {
                                             : std::vector{pod.spec().node_name()};
     });
     Observe<Node>(nodes_, [this](const auto& before, const auto& now) {
+      if (TopologyOfNode(before.get()) != TopologyOfNode(now.get())) MeasureZones();
       if (ZoneOfNode(before.get()) == ZoneOfNode(now.get())) return;
       const std::string& name = (now ? now : before)->metadata().name();
       for (const PodPtr& pod : pods_.ByIndex(pods_by_node_, name)) AddServices(*pod);
@@ -100,6 +104,7 @@ class EndpointSliceController : public ServiceController {
     ServicePtr service = services_.Find(key);
     // Without the Service its slices go by their owner reference.
     if (!service || !HasManagedEndpoints(*service) || IsBeingDeleted(service->metadata())) {
+      told_hints_.erase(key);
       return {};
     }
     std::vector<SlicePtr> existing = slices_.ByIndex(slices_by_service_, key);
@@ -108,8 +113,10 @@ class EndpointSliceController : public ServiceController {
     });
     SliceChanges changes = PlanSlices(
         *service, PodsOf(*service),
-        [this](const std::string& node) { return ZoneOfNode(nodes_.Find(node).get()); }, existing);
+        [this](const std::string& node) { return ZoneOfNode(nodes_.Find(node).get()); }, zone_cpu_,
+        existing);
     Result<> result = Apply(changes);
+    if (result.ok()) TellHints(*service, key, changes.no_hints);
     if (!result.ok() && result.error().code() != Code::kConflict) {
       events_.Warning(
           *service, "FailedToUpdateEndpointSlices",
@@ -142,6 +149,36 @@ class EndpointSliceController : public ServiceController {
     return zone == node->metadata().labels().end() ? std::string() : zone->second;
   }
 
+  static NodeTopology TopologyOfNode(const Node* node) {
+    return node == nullptr ? NodeTopology() : TopologyOf(*node);
+  }
+
+  // Services that are shared out by the zones' CPU are looked at again when that changes.
+  void MeasureZones() {
+    std::vector<NodeTopology> nodes;
+    for (const auto& node : nodes_.All()) nodes.push_back(TopologyOf(*node));
+    if (std::exchange(zone_cpu_, CpuByZone(nodes)) == CpuByZone(nodes)) return;
+    for (const ServicePtr& service : services_.All()) {
+      if (WantsTopologyHints(*service)) queue_.Add(KeyOf(service->metadata()));
+    }
+  }
+
+  // Once when it is so, and when it changes.
+  void TellHints(const Service& service, const std::string& key, const std::string& no_hints) {
+    if (!WantsTopologyHints(service)) {
+      told_hints_.erase(key);
+      return;
+    }
+    auto [told, fresh] = told_hints_.try_emplace(key);
+    if (!fresh && told->second == no_hints) return;
+    told->second = no_hints;
+    if (no_hints.empty()) {
+      events_.Normal(service, "TopologyAwareHintsEnabled", "Topology Aware Hints has been enabled");
+    } else {
+      events_.Warning(service, "TopologyAwareHintsDisabled", no_hints);
+    }
+  }
+
   Result<> Apply(const SliceChanges& changes) {
     for (const EndpointSlice& slice : changes.create) slices_.Assume(TRY(client_.Create(slice)));
     for (const EndpointSlice& slice : changes.update) slices_.Assume(TRY(client_.Update(slice)));
@@ -161,6 +198,8 @@ class EndpointSliceController : public ServiceController {
   int slices_by_service_ = 0;
   int pods_by_node_ = 0;
   std::unordered_set<std::string> deleted_;  // by uid, until the cache shows it
+  ZoneCpu zone_cpu_;
+  std::unordered_map<std::string, std::string> told_hints_;  // by Service: why it has none
 };
 
 class EndpointsController : public ServiceController {

@@ -8,6 +8,7 @@
 #include "control-plane/controllers/endpoint_plan.h"
 #include "control-plane/controllers/testing_fixture.h"
 #include "proto/codec/int_or_string.h"
+#include "proto/k8s/core/v1/event.pb.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
@@ -254,6 +255,42 @@ TEST_F(EndpointsTest, TrafficDistributionBecomesHints) {
   Update<Service>("ns", "web",
                   [](Service& changed) { changed.mutable_spec()->clear_traffic_distribution(); });
   EXPECT_EQ(hints(0), "");
+}
+
+TEST_F(EndpointsTest, TopologyModeSharesEndpointsOutByCpu) {
+  auto make_node = [this](const std::string& name, const std::string& zone) {
+    Node node;
+    node.mutable_metadata()->set_name(name);
+    (*node.mutable_metadata()->mutable_labels())["topology.kubernetes.io/zone"] = zone;
+    (*node.mutable_status()->mutable_allocatable())["cpu"].set_string("2");
+    auto& ready = *node.mutable_status()->add_conditions();
+    ready.set_type("Ready");
+    ready.set_status("True");
+    (void)client_.Create(node).value();
+  };
+  Service service = MakeService();
+  (*service.mutable_metadata()->mutable_annotations())["service.kubernetes.io/topology-mode"] =
+      "Auto";
+  service.mutable_spec()->set_traffic_distribution("PreferClose");  // the annotation counts
+  CreateService(service);
+  CreatePod("a", "10.0.0.1", true);
+  CreatePod("b", "10.0.0.2", true);
+  auto hints = [this] {
+    std::multiset<std::string> zones;
+    for (const auto& endpoint : Slices()[0]->endpoints()) {
+      for (const auto& zone : endpoint.hints().for_zones()) zones.insert(zone.name());
+    }
+    return zones;
+  };
+  EXPECT_THAT(hints(), testing::IsEmpty()) << "no node is ready";
+  make_node("m1", "z1");
+  make_node("m2", "z2");
+  Settle();
+  EXPECT_THAT(hints(), ElementsAre("z1", "z2"));
+  (void)client_.Delete<Node>("", "m2", {});
+  Settle();
+  EXPECT_THAT(hints(), testing::IsEmpty()) << "one zone is no choice";
+  EXPECT_EQ(List<k8s::core::v1::Event>().size(), 3u) << "none, some, none again";
 }
 
 TEST_F(EndpointsTest, SettlesWithoutFurtherWrites) {
