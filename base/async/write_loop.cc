@@ -4,8 +4,6 @@
 
 namespace skiff {
 
-using std::chrono::nanoseconds;
-
 void WriteLoop::Start(std::weak_ptr<void> owner, Work work) {
   owner_ = std::move(owner);
   work_ = std::move(work);
@@ -23,8 +21,8 @@ void WriteLoop::Post(Closure work) {
   });
 }
 
-void WriteLoop::PostAfter(nanoseconds delay, Closure work) {
-  if (delay <= nanoseconds(0)) return Post(std::move(work));
+void WriteLoop::PostAfter(std::chrono::nanoseconds delay, Closure work) {
+  if (delay <= std::chrono::nanoseconds(0)) return Post(std::move(work));
   strand_.PostAfter(delay, [this, owner = owner_, work = std::move(work)] {
     if (auto alive = owner.lock(); alive && !stopped_) work();
   });
@@ -33,22 +31,23 @@ void WriteLoop::PostAfter(nanoseconds delay, Closure work) {
 void WriteLoop::WriteSoon() {
   if (due_ != Due::kNo) return;
   due_ = Due::kLater;
-  nanoseconds last;
+  std::chrono::nanoseconds last;
   {
     std::lock_guard lock(status_mutex_);
     last = status_.last_duration;
   }
-  Arm(retry_ != nanoseconds(0) ? retry_
-                               : std::clamp(last, timing_.shortest_batch, timing_.longest_batch));
+  Arm(retry_ != std::chrono::nanoseconds(0)
+          ? retry_
+          : std::clamp(last, timing_.shortest_batch, timing_.longest_batch));
 }
 
 void WriteLoop::WriteNow() {
   if (due_ == Due::kNow) return;
   due_ = Due::kNow;
-  Arm(nanoseconds(0));
+  Arm(std::chrono::nanoseconds(0));
 }
 
-void WriteLoop::Arm(nanoseconds delay) {
+void WriteLoop::Arm(std::chrono::nanoseconds delay) {
   PostAfter(delay, [this, which = ++armed_] {
     if (which == armed_) Write();
   });
@@ -68,7 +67,7 @@ void WriteLoop::Write() {
     if (!result.ok()) status_.last_error = result.error();
   }
   if (result.ok()) {
-    retry_ = nanoseconds(0);
+    retry_ = std::chrono::nanoseconds(0);
   } else {
     retry_ = std::clamp(retry_ * 2, timing_.first_retry, timing_.longest_retry);
     WriteSoon();
