@@ -1,4 +1,8 @@
 // The sandbox half of RuntimeService.
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
 #include <mutex>
 
 #include "base/log.h"
@@ -16,6 +20,25 @@ struct Attaching {
   std::once_flag once;
   Result<cni::Attachment> result = Error(Code::kInternal, "not attached");
 };
+
+// A file of a sandbox, which containers have as a bind mount: readable for every user of theirs,
+// and their root's, whom a user namespace makes another one out here. (An id-mapped mount would do
+// that too, but tmpfs, where these files are, has them since Linux 6.3 only.) It has its owner
+// before its name, by which a sandbox is known to be whole.
+Result<> WriteSandboxFile(const std::string& path, std::string_view text,
+                          const api::UserNamespace& users) {
+  constexpr mode_t kMode = 0644;
+  if (users.mode() != api::POD || users.uids().empty() || users.gids().empty()) {
+    return WriteFileAtomic(path, text, Durability::kNone, kMode);
+  }
+  const std::string unnamed = path + ".new";
+  TRY(WriteFileAtomic(unnamed, text, Durability::kNone, kMode));
+  if (::chown(unnamed.c_str(), users.uids(0).host_id(), users.gids(0).host_id()) != 0) {
+    return Error::Sys(errno, "chown", unnamed);
+  }
+  if (::rename(unnamed.c_str(), path.c_str()) != 0) return Error::Sys(errno, "rename", path);
+  return {};
+}
 
 }  // namespace
 
@@ -49,9 +72,9 @@ void RuntimeService::Observe(Sandbox& sandbox) {
 Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
   const std::string directory = SandboxDirectory(sandbox.id);
   const api::PodSandboxConfig& config = sandbox.request.config();
-  // The files are bind-mounted: readable for every user of a container.
   const auto write = [&](const char* name, std::string_view text) {
-    return WriteFileAtomic(directory + "/" + name, text, Durability::kNone, 0644);
+    return WriteSandboxFile(directory + "/" + name, text,
+                            config.linux().security_context().namespace_options().userns_options());
   };
   TRY(MakeDirectories(directory, 0711));
   std::string resolv = RenderResolvConf(config.dns_config());

@@ -270,8 +270,7 @@ Result<runtime::MountSpec> PlanMount(const api::Mount& mount,
 // The configuration's mounts and the sandbox's files where they are not mounted over, parents
 // before children.
 Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& config,
-                                                   const ContainerContext& context,
-                                                   const runtime::IdMappings& user_namespace) {
+                                                   const ContainerContext& context) {
   std::vector<runtime::MountSpec> mounts;
   std::set<std::string> targets;
   for (int i = 0; i < config.mounts_size(); ++i) {
@@ -292,7 +291,6 @@ Result<std::vector<runtime::MountSpec>> PlanMounts(const api::ContainerConfig& c
     mount.source = source;
     mount.target = target;
     mount.readonly = readonly;
-    mount.id_mappings = user_namespace;
     mounts.push_back(std::move(mount));
   }
   // Writable also where the rootfs is not; what is written goes with the container.
@@ -481,7 +479,7 @@ Result<runtime::ContainerSpec> PlanContainer(const api::ContainerConfig& config,
   spec.log.path = LogPath(context.sandbox, config);
   const auto user_namespace =
       TRY(PlanContainerUserNamespace(security.namespace_options(), context.sandbox));
-  spec.mounts = TRY(PlanMounts(config, context, user_namespace));
+  spec.mounts = TRY(PlanMounts(config, context));
   spec.devices = TRY(PlanDevices(config));
   TRY(PlanSecurity(security, context.sandbox, context.image.config, &spec));
   ApplyCdiEdits(context.devices, &spec);

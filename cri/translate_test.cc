@@ -262,10 +262,12 @@ TEST_F(ContainerPlan, SharesThePodsUserNamespace) {
   }
   const auto spec = Plan();
   ASSERT_TRUE(spec.ok()) << spec.error().message();
-  // The pod's own files (/etc/hosts, ...) are shown with their owners, too.
+  // The pod's own files (/etc/hosts, ...) are its root's already.
   ASSERT_EQ(spec->mounts.size(), 4u);
+  const std::vector<runtime::IdMapping> mapped{{0, 65536, 65536}};
   for (const auto& planned : spec->mounts) {
-    EXPECT_EQ(planned.id_mappings.uids, (std::vector<runtime::IdMapping>{{0, 65536, 65536}}));
+    EXPECT_EQ(planned.id_mappings.uids == mapped, planned.target == "/data");
+    EXPECT_EQ(planned.id_mappings.empty(), planned.target != "/data");
   }
   mount->clear_gidmappings();
   EXPECT_EQ(PlanError(), Code::kInvalidArgument);

@@ -275,6 +275,7 @@ TEST_F(RuntimeTest, Propagation) {
     c.capabilities.bounding = c.capabilities.effective = c.capabilities.permitted =
         AllCapabilities();
     c.seccomp.kind = SeccompSpec::Kind::kUnconfined;
+    c.apparmor.kind = AppArmorSpec::Kind::kUnconfined;
     Start(c);
     WaitForLog(id, "mounted");
   };

@@ -142,6 +142,7 @@ TEST_F(RuntimeTest, Devices) {
                                    "grep -c 'sysfs rw' /proc/mounts");
   privileged.privileged = true;
   privileged.seccomp.kind = SeccompSpec::Kind::kUnconfined;
+  privileged.apparmor.kind = AppArmorSpec::Kind::kUnconfined;
   privileged.capabilities = {.bounding = AllCapabilities(),
                              .effective = AllCapabilities(),
                              .permitted = AllCapabilities()};

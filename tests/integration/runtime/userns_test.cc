@@ -153,6 +153,7 @@ TEST_F(UserNamespaceTest, Privileged) {
   ContainerSpec spec = Shell("c", "head -c 1 /dev/zero | wc -c; mount -t tmpfs x /tmp && echo ok");
   spec.privileged = true;
   spec.seccomp.kind = SeccompSpec::Kind::kUnconfined;
+  spec.apparmor.kind = AppArmorSpec::Kind::kUnconfined;
   spec.capabilities = {.bounding = AllCapabilities(),
                        .effective = AllCapabilities(),
                        .permitted = AllCapabilities()};
