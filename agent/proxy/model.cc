@@ -92,15 +92,16 @@ std::vector<Endpoint> TranslateEndpoints(const k8s::discovery::v1::EndpointSlice
     if (!address.ok() || address->is_v4() != v4) continue;
     const auto& conditions = from.conditions();
     bool ready = !conditions.has_ready() || conditions.ready();
-    endpoints.push_back(
-        {.address = *address,
-         .port = port,
-         .local = from.has_node_name() && from.node_name() == here.node && !here.node.empty(),
-         .ready = ready,
-         .serving = conditions.has_serving() ? conditions.serving() : ready,
-         .terminating = conditions.has_terminating() && conditions.terminating(),
-         .zone_hint = TranslateHint(from.hints().for_zones(), here.zone),
-         .node_hint = TranslateHint(from.hints().for_nodes(), here.node)});
+    bool placed = !from.node_name().empty() && !here.node.empty();
+    endpoints.push_back({.address = *address,
+                         .port = port,
+                         .local = placed && from.node_name() == here.node,
+                         .elsewhere = placed && from.node_name() != here.node,
+                         .ready = ready,
+                         .serving = conditions.has_serving() ? conditions.serving() : ready,
+                         .terminating = conditions.has_terminating() && conditions.terminating(),
+                         .zone_hint = TranslateHint(from.hints().for_zones(), here.zone),
+                         .node_hint = TranslateHint(from.hints().for_nodes(), here.node)});
   }
   return endpoints;
 }

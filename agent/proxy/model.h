@@ -67,6 +67,7 @@ struct Endpoint {
   net::IpAddress address;
   uint16_t port = 0;
   bool local = false;        // on this node
+  bool elsewhere = false;    // on another one; neither where the slice does not say
   bool ready = false;        // gets traffic
   bool serving = false;      // would answer
   bool terminating = false;  // about to go

@@ -54,7 +54,7 @@ class NftPlanTest : public ::testing::Test {
 
 TEST_F(NftPlanTest, AServiceIsElements) {
   auto service = MakeService("web", "10.96.0.1", "TCP", "p80", 80, 30080);
-  NftServicePlan plan = Plan(service, {{"10.244.0.2"}, {"10.244.0.3"}, {"10.244.0.3"}});
+  NftServicePlan plan = Plan(service, {{"10.244.0.2", "here"}, {"10.244.0.3"}, {"10.244.0.3"}});
   const Element& vip = Only(plan.frontends);
   EXPECT_EQ(vip.key, Key().Add(Ip("10.96.0.1")).Protocol(6).Port(80).bytes());
   EXPECT_EQ(vip.comment, "ns1/web:p80 cluster IP");
@@ -67,9 +67,12 @@ TEST_F(NftPlanTest, AServiceIsElements) {
   ASSERT_THAT(plan.endpoints, SizeIs(2));
   EXPECT_EQ(plan.endpoints.at(identity + Key().Mark(1).bytes()),
             Key().Add(Ip("10.244.0.3")).Port(8080).bytes());
-  EXPECT_THAT(plan.hairpin, SizeIs(2));
+  EXPECT_THAT(plan.hairpin, SizeIs(1)) << "of this node's endpoint";
   EXPECT_THAT(plan.members, IsEmpty());
-  EXPECT_EQ(plan.elements(), 6u);
+  EXPECT_EQ(plan.elements(), 5u);
+  EXPECT_THAT(Plan(service, {{"10.244.0.2", ""}}).hairpin, SizeIs(1)) << "it may be here";
+  service.mutable_spec()->set_external_traffic_policy("Local");
+  EXPECT_THAT(Plan(service, {{"10.244.0.2"}}).hairpin, SizeIs(1));
 }
 
 TEST_F(NftPlanTest, RefusalsAndPolicies) {
