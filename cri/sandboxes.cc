@@ -126,7 +126,13 @@ Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
       response->set_pod_sandbox_id((*holder)->id);
       return {};
     }
-    return std::move(reserved).error();
+    if (!holder.ok() || (*holder)->came_up) return std::move(reserved).error();
+    // What did not come up and could not be removed then can be removed now, perhaps.
+    api::RemovePodSandboxRequest removal;
+    removal.set_pod_sandbox_id((*holder)->id);
+    api::RemovePodSandboxResponse removed;
+    TRY(RemovePodSandbox(removal, &removed));
+    TRY(table_.Reserve(key, id));
   }
   auto sandbox = std::make_shared<Sandbox>();
   sandbox->id = id;
@@ -150,6 +156,7 @@ Result<> RuntimeService::RunPodSandbox(const api::RunPodSandboxRequest& request,
       log::Warning("a sandbox that did not come up cannot be removed; listing it as not ready",
                    {{"sandbox", id}, {"error", gone.error()}});
       Observe(*sandbox);
+      sandbox->came_up = false;
       table_.Add(sandbox);  // so that the client removes it: it has its name until then
     } else {
       table_.Release(key);

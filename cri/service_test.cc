@@ -238,6 +238,28 @@ TEST_F(ServiceTest, ATornNetworkIsToldUntilItIsGone) {
   EXPECT_TRUE(runtime_.Sandboxes().empty());
 }
 
+TEST_F(ServiceTest, WhatDidNotComeUpIsRemovedWhenItsNameIsWantedAgain) {
+  auto listed = [this] {
+    api::ListPodSandboxResponse list;
+    EXPECT_TRUE(service_->ListPodSandbox({}, &list).ok());
+    return list;
+  };
+  runtime_.FailNext("StartSandbox");
+  network_.FailNextDetach(Error(Code::kInternal, "busy"));
+  EXPECT_FALSE(RunSandbox(SandboxRequest()).ok());
+  ASSERT_EQ(listed().items_size(), 1);
+  const std::string left = listed().items(0).id();
+  EXPECT_EQ(listed().items(0).state(), api::SANDBOX_NOTREADY);
+  network_.FailNextDetach(Error(Code::kInternal, "still busy"));
+  EXPECT_EQ(RunSandbox(SandboxRequest()).error().code(), Code::kInternal);
+  EXPECT_EQ(listed().items(0).id(), left);
+  const std::string sandbox = *RunSandbox(SandboxRequest());
+  EXPECT_NE(sandbox, left);
+  ASSERT_EQ(listed().items_size(), 1);
+  EXPECT_EQ(listed().items(0).id(), sandbox);
+  EXPECT_EQ(runtime_.Sandboxes().size(), 1u);
+}
+
 TEST_F(ServiceTest, WhoStopsAContainerOfALostPodSeesThatItIsLost) {
   const auto sandbox = *RunSandbox(SandboxRequest());
   const auto container = *CreateContainer(sandbox, Pull());

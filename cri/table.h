@@ -40,6 +40,7 @@ struct Sandbox {
   std::string id;
   api::RunPodSandboxRequest request;
   bool has_network = false;
+  bool came_up = true;  // else it is listed because it could not be removed
   // Serialises the calls that change the sandbox; never held while the table is locked.
   std::mutex operation;
   // The last event (api::ContainerEventType) that was told of it; -1: none. Guarded by the teller.
