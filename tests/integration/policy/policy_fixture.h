@@ -14,7 +14,6 @@
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
 #include "base/os/files.h"
-#include "cni/bridge_network.h"
 #include "control-plane/rpc/policy_feed.h"
 #include "proto/codec/json.h"
 #include "proto/codec/yaml.h"
@@ -26,6 +25,7 @@
 #include "proto/skiff/node/v1/policy.pb.h"
 #include "tests/support/needs.h"
 #include "tests/support/netns.h"
+#include "tests/support/pod_node.h"
 #include "tests/support/traffic.h"
 
 namespace skiff::agent::policy {
@@ -75,16 +75,8 @@ class PolicyKernelTest : public ::testing::Test {
         "ip addr add 10.201.2.1/32 dev lo; ip addr add 192.168.7.1/32 dev lo; "
         "ip route add 10.201.1.0/24 via 10.200.0.1; ip -6 route add fd00:201:1::/64 via "
         "fd00:200::1; ip route add 10.202.0.0/16 via 10.200.0.1");
-    rules_before_ = Rules();
-    node_->Run([this] {
-      iptables_ = net::SystemIptables::Open().value();
-      network_ = cni::BridgeNetwork::Open({.state_dir = state_.path(), .boot_id = "boot"},
-                                          *iptables_, conntrack_)
-                     .value();
-      network_->SetPodCidrs({Prefix("10.201.1.0/24"), Prefix("fd00:201:1::/64")}, cluster_cidrs_)
-          .value();
-      blocking_ = std::make_unique<ThreadPool>("blocking", 1);
-    });
+    on_node_ = std::make_unique<test::PodNode>(
+        *node_, std::vector{Prefix("10.201.1.0/24"), Prefix("fd00:201:1::/64")}, cluster_cidrs_);
     for (const char* ns : {"x", "u", "z", "kube-system"}) {
       feed_.SetNamespace(ns, FromYaml<core::Namespace>("metadata: {name: " + std::string(ns) +
                                                        ", labels: {ns: " + ns + "}}"));
@@ -97,23 +89,17 @@ class PolicyKernelTest : public ::testing::Test {
   }
 
   void TearDown() override {
-    if (!node_ || !blocking_) return;
+    if (!on_node_) return;
     enforcer_.reset();
     proxy_.reset();
-    blocking_.reset();
-    node_->Run([this] {
-      for (const auto& [key, pod] : pods_) EXPECT_TRUE(network_->Detach(SandboxOf(key)).ok());
-      EXPECT_TRUE(network_->RemoveAll().ok());
-      EXPECT_TRUE(proxy::RemoveAllRules(*iptables_).ok());
-      EXPECT_TRUE(RemovePolicyTables(nft_).ok());
+    on_node_->Close([this] {
+      EXPECT_TRUE(proxy::RemoveAllRules(on_node_->iptables()).ok());
+      EXPECT_TRUE(RemovePolicyTables(on_node_->nft()).ok());
     });
-    EXPECT_EQ(Rules(), rules_before_) << "rules are left behind";
   }
 
-  struct Pod {
+  struct Pod : test::AttachedPod {
     TrafficRules::PodPtr object;
-    std::unique_ptr<TestNetns> netns;
-    std::string v4, v6;
     std::vector<std::unique_ptr<EchoServer>> servers;
   };
 
@@ -134,14 +120,7 @@ class PolicyKernelTest : public ::testing::Test {
 
   void AddPod(const std::string& key) {
     Pod& pod = pods_[key];
-    pod.netns = TestNetns::Make();
-    node_->Run([&] {
-      auto attachment =
-          network_->Attach({.sandbox_id = SandboxOf(key), .netns_path = pod.netns->path()});
-      ASSERT_TRUE(attachment.ok()) << attachment.error().ToString();
-      pod.v4 = attachment->addresses[0].address.ToString();
-      pod.v6 = attachment->addresses[1].address.ToString();
-    });
+    static_cast<test::AttachedPod&>(pod) = on_node_->Attach(SandboxOf(key));
     pod.servers = Serve(pod.netns->netns(), key);
     SetLabels(key, "pod: " + key.substr(2));
     std::promise<Result<>> admitted;
@@ -171,7 +150,9 @@ class PolicyKernelTest : public ::testing::Test {
   }
 
   void StartEnforcer() {
-    node_->Run([this] { enforcer_ = std::make_unique<PolicyEnforcer>(*blocking_, nft_); });
+    node_->Run([this] {
+      enforcer_ = std::make_unique<PolicyEnforcer>(on_node_->blocking(), on_node_->nft());
+    });
     std::vector<TrafficRules::PodPtr> objects;
     for (const auto& [key, pod] : pods_) objects.push_back(pod.object);
     enforcer_->SetPods(objects);
@@ -273,27 +254,15 @@ class PolicyKernelTest : public ::testing::Test {
   void Allowed(const std::vector<Probe>& probes) { ExpectAll(true, probes); }
   void Denied(const std::vector<Probe>& probes) { ExpectAll(false, probes); }
 
-  std::string Rules() {
-    return node_->Shell(
-        "(iptables-save; ip6tables-save) | grep '^-A' | sort; nft list tables | grep skiff || "
-        "true");
-  }
-
   const std::vector<net::IpPrefix> cluster_cidrs_{Prefix("10.201.0.0/16"), Prefix("fd00:201::/32")};
-  TempDir state_ = TempDir::Make().value();
-  net::SystemConntrack conntrack_;
-  net::SystemNft nft_;
   std::unique_ptr<TestNode> node_, outside_;
-  std::unique_ptr<net::SystemIptables> iptables_;
-  std::unique_ptr<cni::BridgeNetwork> network_;
-  std::unique_ptr<ThreadPool> blocking_;
+  std::unique_ptr<test::PodNode> on_node_;
   cp::PolicyFeed feed_{{net::IpAddress::Parse(kDnsAddress).value()},
                        [](const std::string&, cp::FeedKind, const std::string&) {}};
   std::unique_ptr<PolicyEnforcer> enforcer_;
   std::unique_ptr<proxy::ServiceProxy> proxy_;
   std::map<std::string, Pod> pods_;
   std::vector<std::unique_ptr<EchoServer>> server_;
-  std::string rules_before_;
 };
 
 }  // namespace skiff::agent::policy

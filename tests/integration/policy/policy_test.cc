@@ -274,7 +274,9 @@ TEST_F(PolicyKernelTest, Sctp) {
 TEST_F(PolicyKernelTest, ByWayOfServices) {
   node_->Run([this] {
     proxy::Config config{.node_name = "this-node", .cluster_cidrs = cluster_cidrs_};
-    proxy_ = proxy::ServiceProxy::Start(config, {*blocking_, *iptables_, conntrack_}).value();
+    proxy_ = proxy::ServiceProxy::Start(
+                 config, {on_node_->blocking(), on_node_->iptables(), on_node_->conntrack()})
+                 .value();
   });
   proxy_->SetService(proxy::testing::MakeService("web", "10.202.0.20", "TCP", "http", 80, 30080));
   proxy_->SetEndpointSlice(

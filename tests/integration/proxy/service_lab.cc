@@ -102,22 +102,18 @@ void ServiceLab::Cable() {
 
 void ServiceLab::StartNode(Node& node, const std::string& mode, const std::string& cidr4,
                            const std::string& cidr6) {
-  node.rules_before = Rules(*node.machine);
+  node.pods = std::make_unique<test::PodNode>(
+      *node.machine, std::vector{ParsePrefix(cidr4), ParsePrefix(cidr6)}, ClusterCidrs());
   node.machine->Run([&] {
-    node.iptables = net::SystemIptables::Open().value();
-    node.network = cni::BridgeNetwork::Open({.state_dir = node.state.path(), .boot_id = "boot"},
-                                            *node.iptables, conntrack_)
-                       .value();
-    node.network->SetPodCidrs({ParsePrefix(cidr4), ParsePrefix(cidr6)}, ClusterCidrs()).value();
-    node.blocking = std::make_unique<ThreadPool>("blocking", 1);
     Config config{.mode = mode == "nftables" ? Mode::kNftables : Mode::kIptables,
                   .node_name = node.name,
                   .cluster_cidrs = ClusterCidrs(),
                   // Of nftables, events tell.
                   .flush_check = mode == "nftables" ? std::chrono::nanoseconds(kNeverChecked)
                                                     : std::chrono::milliseconds(200)};
-    node.proxy =
-        ServiceProxy::Start(config, {*node.blocking, *node.iptables, conntrack_, &nft_}).value();
+    node.proxy = ServiceProxy::Start(config, {node.pods->blocking(), node.pods->iptables(),
+                                              node.pods->conntrack(), &node.pods->nft()})
+                     .value();
     node.proxy->SetZone("zone-" + node.name);
     node.proxy->SyncDone();
   });
@@ -126,35 +122,15 @@ void ServiceLab::StartNode(Node& node, const std::string& mode, const std::strin
 ServiceLab::~ServiceLab() {
   for (auto& node : nodes_) {
     node->proxy.reset();
-    node->blocking.reset();
-    node->machine->Run([&] {
-      for (const auto& pod : pods_) (void)node->network->Detach(pod->name);  // the other node's too
-      EXPECT_TRUE(node->network->RemoveAll().ok());
-      EXPECT_TRUE(RemoveAllRules(*node->iptables).ok());
-      EXPECT_TRUE(RemoveAllRules(nft_).ok());
-      for (auto family : {net::nft::Family::kIp4, net::nft::Family::kIp6}) {
-        EXPECT_FALSE(nft_.TableHandle({family, "skiff-proxy"}).ok());
-      }
+    node->pods->Close([&] {
+      EXPECT_TRUE(RemoveAllRules(node->pods->iptables()).ok());
+      EXPECT_TRUE(RemoveAllRules(node->pods->nft()).ok());
     });
-    EXPECT_EQ(Rules(*node->machine), node->rules_before) << "rules are left behind";
   }
 }
 
-std::string ServiceLab::Rules(TestNode& machine) {
-  return machine.Shell("(iptables-save; ip6tables-save) | grep '^-A' | sort");
-}
-
 void ServiceLab::AddPod(Node& node, const std::string& name, bool serves) {
-  auto pod = std::make_unique<Pod>();
-  pod->name = name;
-  pod->netns = test::TestNetns::Make();
-  node.machine->Run([&] {
-    auto attachment = node.network->Attach(
-        {.sandbox_id = name, .netns_path = pod->netns->path(), .pod_name = name});
-    CHECK(attachment.ok());
-    pod->v4 = attachment->addresses[0].address.ToString();
-    pod->v6 = attachment->addresses[1].address.ToString();
-  });
+  auto pod = std::make_unique<Pod>(Pod{node.pods->Attach(name), {}});
   if (serves) {
     const net::IpAddress any = net::IpAddress::Parse("::").value();
     auto serve = [&](test::Transport transport, uint16_t port) {

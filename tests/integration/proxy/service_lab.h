@@ -14,16 +14,12 @@
 #include <vector>
 
 #include "agent/proxy/proxy.h"
-#include "base/async/executor.h"
 #include "base/net/conntrack.h"
-#include "base/net/iptables.h"
-#include "base/net/nft.h"
-#include "base/os/files.h"
-#include "cni/bridge_network.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
 #include "tests/integration/proxy/service_cases.h"
 #include "tests/support/netns.h"
+#include "tests/support/pod_node.h"
 #include "tests/support/traffic.h"
 
 namespace skiff::agent::proxy {
@@ -62,24 +58,17 @@ class ServiceLab {
   test::TestNode& here() { return *nodes_[0]->machine; }
   test::TestNode& outside() { return *outside_; }
   ServiceProxy& proxy_here() { return *nodes_[0]->proxy; }
-  net::Conntrack& conntrack() { return conntrack_; }
+  net::Conntrack& conntrack() { return nodes_[0]->pods->conntrack(); }
 
  private:
-  struct Pod {
-    std::string name;
-    std::unique_ptr<test::TestNetns> netns;
-    std::string v4, v6;
+  struct Pod : test::AttachedPod {
     std::vector<std::unique_ptr<test::EchoServer>> servers;
   };
   struct Node {
     std::string name;
     std::unique_ptr<test::TestNode> machine;
-    TempDir state = TempDir::Make().value();
-    std::unique_ptr<net::SystemIptables> iptables;
-    std::unique_ptr<cni::BridgeNetwork> network;
-    std::unique_ptr<ThreadPool> blocking;
+    std::unique_ptr<test::PodNode> pods;
     std::unique_ptr<ServiceProxy> proxy;
-    std::string rules_before;
   };
   void Cable();
   void StartNode(Node& node, const std::string& mode, const std::string& cidr4,
@@ -87,10 +76,7 @@ class ServiceLab {
   void AddPod(Node& node, const std::string& name, bool serves);
   const Pod& FindPod(const std::string& name) const;
   const std::string& Zone(const std::string& which) const;
-  static std::string Rules(test::TestNode& machine);
 
-  net::SystemConntrack conntrack_;
-  net::SystemNft nft_;
   std::vector<std::unique_ptr<Node>> nodes_;  // here, there
   std::unique_ptr<test::TestNode> outside_;
   std::vector<std::unique_ptr<Pod>> pods_;
