@@ -4,6 +4,7 @@
 #include <netlink/attr.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -16,6 +17,9 @@ namespace {
 constexpr size_t kMessageSize = 4096;
 constexpr size_t kBufferSize = 64 * 1024;  // the kernel fills up to 32 KiB a datagram
 constexpr int kListingTries = 5;
+// Their acknowledgements wait in the socket's buffer until the last request is done: of a few
+// hundred, some are dropped (ENOBUFS).
+constexpr size_t kMessagesAtOnce = 64;
 
 // What the kernel says beyond the errno (NETLINK_EXT_ACK), or "".
 std::string ExtendedAck(nlmsghdr* header) {
@@ -160,6 +164,16 @@ Result<> NetlinkSocket::Request(NetlinkMessage& message) {
 }
 
 Result<> NetlinkSocket::RequestAll(std::span<NetlinkMessage> messages) {
+  Result<> first;
+  for (size_t start = 0; start < messages.size(); start += kMessagesAtOnce) {
+    const size_t count = std::min(kMessagesAtOnce, messages.size() - start);
+    Result<> result = RequestLot(messages.subspan(start, count));
+    if (first.ok() && !result.ok()) first = std::move(result);
+  }
+  return first;
+}
+
+Result<> NetlinkSocket::RequestLot(std::span<NetlinkMessage> messages) {
   std::string bytes;
   std::vector<uint32_t> sequences;
   for (NetlinkMessage& message : messages) {
@@ -168,7 +182,6 @@ Result<> NetlinkSocket::RequestAll(std::span<NetlinkMessage> messages) {
     bytes.append(reinterpret_cast<char*>(header), header->nlmsg_len);
     bytes.resize(NLMSG_ALIGN(bytes.size()));
   }
-  if (messages.empty()) return {};
   TRY(Send(bytes, messages.front().what()));
   size_t answered = 0;
   Result<> first;

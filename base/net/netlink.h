@@ -72,8 +72,8 @@ class NetlinkSocket {
 
   // Sends the request and waits for its acknowledgement.
   Result<> Request(NetlinkMessage& message);
-  // Sends all in one go; all that come after a refused one are still tried, as the kernel does. The
-  // error is the first.
+  // Sends all in few system calls; all that come after a refused one are still tried, as the kernel
+  // does. The error is the first.
   Result<> RequestAll(std::span<NetlinkMessage> messages);
   // Calls each for every answer of a listing (or of a single get). A listing that changed under
   // way is read again: each must tolerate seeing an object twice.
@@ -83,6 +83,7 @@ class NetlinkSocket {
 
  private:
   explicit NetlinkSocket(NlPtr<nl_sock> socket) : socket_(std::move(socket)) {}
+  Result<> RequestLot(std::span<NetlinkMessage> messages);
   Result<> Send(std::string_view bytes, const std::string& what);
   uint32_t Prepare(NetlinkMessage& message, int flags);
   // Reads one datagram into buffer_.
