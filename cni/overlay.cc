@@ -81,9 +81,38 @@ void PlanEncapsulated(const OverlayNode& self, const OverlayNode& peer,
   }
 }
 
+// The peers' own addresses stay outside: what comes from them is of no pod.
+void PlanTunnel(const OverlayConfig& config, const OverlayNode& self, const OverlayNode& peer,
+                net::IpFamily underlay, OverlayPlan* plan) {
+  const net::IpAddress* remote = AddressOf(peer, underlay);
+  std::string why;
+  if (remote == nullptr) {
+    why = "has no " + std::string(net::FamilyName(underlay)) + " address";
+  } else if (!net::CheckWireguardKey(peer.wireguard_key).ok()) {
+    why = "has told no WireGuard key; is its overlay.mode wireguard?";
+  }
+  if (!why.empty()) {
+    plan->unreachable.push_back(peer.pod_cidrs.front().ToString() + ": its node " + why);
+    return;
+  }
+  net::WireguardPeer tunnel{.public_key = peer.wireguard_key,
+                            .endpoint = net::Endpoint{*remote, config.wireguard_port},
+                            .allowed_ips = peer.pod_cidrs};
+  std::ranges::sort(tunnel.allowed_ips);
+  plan->tunnels.push_back(std::move(tunnel));
+  for (const net::IpPrefix& pods : peer.pod_cidrs) {
+    plan->routes.push_back({.destination = pods,
+                            .source = SourceFor(self, pods.family()),
+                            .mtu = RouteMtu(config, peer)});
+  }
+}
+
 void PlanPeer(const OverlayConfig& config, const OverlayNode& self, const OverlayNode& peer,
               const std::vector<net::LinkAddress>& subnets, net::IpFamily underlay,
               OverlayPlan* plan) {
+  if (config.mode == OverlayMode::kWireguard) {
+    return PlanTunnel(config, self, peer, underlay, plan);
+  }
   std::vector<net::IpPrefix> encapsulated;
   for (const net::IpPrefix& pods : peer.pod_cidrs) {
     const net::IpAddress* gateway = AddressOf(peer, pods.family());
@@ -119,7 +148,22 @@ Result<std::vector<net::LinkAddress>> Subnets(net::Rtnl& rtnl, const OverlayNode
   return subnets;
 }
 
-Result<int> EnsureLink(net::Rtnl& rtnl, const OverlayPlan& plan) {
+// The link has these addresses and, beside link-local ones, no others.
+Result<> EnsureAddresses(net::Rtnl& rtnl, int link, const OverlayPlan& plan) {
+  std::set<net::IpAddress> wanted(plan.link_addresses.begin(), plan.link_addresses.end());
+  for (net::IpFamily family : net::kIpFamilies) {
+    for (const net::LinkAddress& address : TRY(rtnl.ListAddresses(family))) {
+      if (address.link != link || address.address.is_link_local()) continue;
+      if (wanted.erase(address.address) == 0) TRY(rtnl.Apply(net::rtnl::DeleteAddress(address)));
+    }
+  }
+  for (const net::IpAddress& address : wanted) {
+    TRY(rtnl.Apply(net::rtnl::AddAddress(link, address, address.bits())));
+  }
+  return {};
+}
+
+Result<int> EnsureVxlanLink(net::Rtnl& rtnl, const OverlayPlan& plan) {
   auto present = rtnl.GetLink(plan.link.name);
   if (present.ok() && (present->kind != "vxlan" || present->mac != plan.link.mac)) {
     TRY(rtnl.DeleteLinkIfPresent(plan.link.name));
@@ -132,16 +176,31 @@ Result<int> EnsureLink(net::Rtnl& rtnl, const OverlayPlan& plan) {
     TRY(rtnl.Apply(net::rtnl::SetMtu(present->index, plan.link.mtu)));
   }
   int index = TRY(rtnl.LinkIndex(plan.link.name));
-  std::set<net::IpAddress> wanted(plan.link_addresses.begin(), plan.link_addresses.end());
-  for (net::IpFamily family : net::kIpFamilies) {
-    for (const net::LinkAddress& address : TRY(rtnl.ListAddresses(family))) {
-      if (address.link != index || address.address.is_link_local()) continue;
-      if (wanted.erase(address.address) == 0) TRY(rtnl.Apply(net::rtnl::DeleteAddress(address)));
+  TRY(EnsureAddresses(rtnl, index, plan));
+  return index;
+}
+
+Result<int> EnsureWireguardLink(net::Rtnl& rtnl, const OverlayConfig& config,
+                                const OverlayPlan& plan) {
+  const std::string& name = config.wireguard_link;
+  auto present = rtnl.GetLink(name);
+  if (!present.ok()) {
+    if (present.error().code() != Code::kNotFound) return std::move(present).error();
+    auto created = rtnl.Apply(net::rtnl::CreateWireguard(name, config.mtu));
+    if (!created.ok() && created.error().code() == Code::kUnimplemented) {
+      return Error(Code::kUnimplemented,
+                   "this kernel has no WireGuard (module wireguard); set another overlay.mode");
     }
+    TRY(std::move(created));
+  } else if (present->mtu != config.mtu) {
+    TRY(rtnl.Apply(net::rtnl::SetMtu(present->index, config.mtu)));
   }
-  for (const net::IpAddress& address : wanted) {
-    TRY(rtnl.Apply(net::rtnl::AddAddress(index, address, address.bits())));
-  }
+  net::Wireguard wireguard = TRY(net::Wireguard::Open());
+  TRY(wireguard.Set(name, {.private_key = config.wireguard_private_key,
+                           .listen_port = config.wireguard_port,
+                           .peers = plan.tunnels}));
+  int index = TRY(rtnl.LinkIndex(name));
+  TRY(EnsureAddresses(rtnl, index, plan));
   return index;
 }
 
@@ -213,21 +272,19 @@ Result<OverlayMode> ParseOverlayMode(std::string_view text) {
   if (text == "vxlan") return OverlayMode::kVxlan;
   if (text == "host-gw") return OverlayMode::kHostGateway;
   if (text == "auto") return OverlayMode::kAuto;
-  if (text == "wireguard") {
-    return Error(
-        Code::kUnimplemented,
-        "overlay mode \"wireguard\" is not supported; encrypt below the nodes' addresses, and "
-        "use \"vxlan\" or \"host-gw\" over that");
-  }
-  return Error(
-      Code::kInvalidArgument,
-      "overlay mode must be \"vxlan\", \"host-gw\" or \"auto\", not \"" + std::string(text) + "\"");
+  if (text == "wireguard") return OverlayMode::kWireguard;
+  return Error(Code::kInvalidArgument,
+               "overlay mode must be \"vxlan\", \"host-gw\", \"auto\" or \"wireguard\", not \"" +
+                   std::string(text) + "\"");
 }
 
 uint32_t EncapsulationBytes(OverlayMode mode, net::IpFamily underlay) {
   if (mode == OverlayMode::kHostGateway) return 0;
-  // Outer IP, UDP (8), VXLAN (8) and inner Ethernet (14) headers (RFC 7348, section 5).
-  return (underlay == net::IpFamily::kV4 ? 20 : 40) + 8 + 8 + 14;
+  const uint32_t ip_and_udp = (underlay == net::IpFamily::kV4 ? 20 : 40) + 8;
+  // Type, receiver and counter (16) before the packet, and the authentication tag (16) behind it.
+  if (mode == OverlayMode::kWireguard) return ip_and_udp + 16 + 16;
+  // VXLAN (8) and inner Ethernet (14) headers (RFC 7348, section 5).
+  return ip_and_udp + 8 + 14;
 }
 
 net::IpFamily UnderlayFamily(const OverlayNode& self, const std::vector<OverlayNode>& peers) {
@@ -259,9 +316,12 @@ OverlayPlan PlanOverlay(const OverlayConfig& config, const OverlayNode& self,
                .port = config.port,
                .underlay = underlay};
   for (const net::IpPrefix& pods : self.pod_cidrs) plan.link_addresses.push_back(pods.first());
+  // Also without peers, so that a kernel that cannot do it is known at once.
+  plan.wireguard = config.mode == OverlayMode::kWireguard;
   for (const OverlayNode& peer : peers) {
     if (IsReady(peer)) PlanPeer(config, self, peer, subnets, underlay, &plan);
   }
+  std::ranges::sort(plan.tunnels, {}, &net::WireguardPeer::public_key);
   return plan;
 }
 
@@ -272,12 +332,15 @@ Result<OverlayPlan> EnsureOverlay(net::Rtnl& rtnl, const OverlayConfig& config,
   }
   OverlayPlan plan = PlanOverlay(config, self, peers, TRY(Subnets(rtnl, self)));
   Changes changes;
+  int link = 0;
   if (plan.vxlan) {
-    int link = TRY(EnsureLink(rtnl, plan));
-    for (net::Route& route : plan.routes) {
-      if (route.link == 0) route.link = link;
-    }
+    link = TRY(EnsureVxlanLink(rtnl, plan));
     TRY(CompareEntries(rtnl, link, plan, &changes));
+  } else if (plan.wireguard) {
+    link = TRY(EnsureWireguardLink(rtnl, config, plan));
+  }
+  for (net::Route& route : plan.routes) {
+    if (route.link == 0) route.link = link;
   }
   TRY(CompareRoutes(rtnl, plan.routes, &changes));
   if (!changes.add.empty()) TRY(rtnl.Apply(std::move(changes.add)));
@@ -286,17 +349,18 @@ Result<OverlayPlan> EnsureOverlay(net::Rtnl& rtnl, const OverlayConfig& config,
     std::string name = LinkName(config.link, family);
     if (!plan.vxlan || name != plan.link.name) TRY(rtnl.DeleteLinkIfPresent(name));
   }
+  if (!plan.wireguard) TRY(rtnl.DeleteLinkIfPresent(config.wireguard_link));
   return plan;
 }
 
-Result<> RemoveOverlay(net::Rtnl& rtnl, const std::string& link) {
+Result<> RemoveOverlay(net::Rtnl& rtnl, const OverlayConfig& config) {
   Changes changes;
   TRY(CompareRoutes(rtnl, {}, &changes));
   if (!changes.remove.empty()) TRY(rtnl.Apply(std::move(changes.remove)));
   for (net::IpFamily family : net::kIpFamilies) {
-    TRY(rtnl.DeleteLinkIfPresent(LinkName(link, family)));
+    TRY(rtnl.DeleteLinkIfPresent(LinkName(config.link, family)));
   }
-  return {};
+  return rtnl.DeleteLinkIfPresent(config.wireguard_link);
 }
 
 }  // namespace skiff::cni

@@ -1,5 +1,5 @@
-// Overlay: the way to the pods of other nodes. VXLAN with unicast entries for each peer, or plain
-// routes to peers on the same subnet (host-gw).
+// Overlay: the way to the pods of other nodes. VXLAN with unicast entries for each peer, plain
+// routes to peers on the same subnet (host-gw), or an encrypted tunnel to each peer (WireGuard).
 //
 // Each node's VXLAN link has a MAC that follows from its first pod CIDR, so peers know it without
 // being told, and it stays when the node's own address changes: then one forwarding entry is
@@ -16,6 +16,7 @@
 
 #include "base/net/ip.h"
 #include "base/net/rtnl.h"
+#include "base/net/wireguard.h"
 #include "base/result.h"
 
 namespace skiff::cni {
@@ -24,10 +25,12 @@ enum class OverlayMode : uint8_t {
   kVxlan,
   kHostGateway,  // peers that are not on a subnet of this node are not reached
   kAuto,         // per peer: a route where a subnet is shared, else VXLAN
+  kWireguard,    // peers that have told no key are not reached
 };
-// "vxlan", "host-gw", "auto". InvalidArgument names them.
+// "vxlan", "host-gw", "auto", "wireguard". InvalidArgument names them.
 Result<OverlayMode> ParseOverlayMode(std::string_view text);
-// What a packet grows by on its way: 0 for host-gw, 50 over IPv4, 70 over IPv6.
+// What a packet grows by on its way: 0 for host-gw, 50 over IPv4 and 70 over IPv6 for VXLAN, 60 and
+// 80 for WireGuard.
 uint32_t EncapsulationBytes(OverlayMode mode, net::IpFamily underlay);
 
 struct OverlayConfig {
@@ -36,6 +39,9 @@ struct OverlayConfig {
   uint32_t vni = 1;
   uint16_t port = 8472;  // as Linux and flannel have it
   uint32_t mtu = 0;      // of the pods
+  std::string wireguard_link = "skiff-wg";
+  uint16_t wireguard_port = 51820;    // as wg-quick(8)'s examples and most firewalls' rules have it
+  std::string wireguard_private_key;  // of this node
 };
 
 // A node of the cluster.
@@ -43,6 +49,7 @@ struct OverlayNode {
   std::vector<net::IpAddress> addresses;  // by which other nodes reach it; the first is preferred
   std::vector<net::IpPrefix> pod_cidrs;   // at most one a family, the primary one first
   uint32_t mtu = 0;                       // of its pods; 0: unknown
+  std::string wireguard_key;              // public; empty: it has none
   auto operator<=>(const OverlayNode&) const = default;
 };
 
@@ -51,7 +58,9 @@ struct OverlayPlan {
   bool vxlan = false;  // the link is needed
   net::VxlanSpec link;
   std::vector<net::IpAddress> link_addresses;  // what the node itself sends to pods from
-  // Over the VXLAN link (link 0 stands for it) or direct.
+  bool wireguard = false;                      // that link is needed
+  std::vector<net::WireguardPeer> tunnels;
+  // Over the VXLAN or WireGuard link (link 0 stands for it) or direct.
   std::vector<net::Route> routes;
   std::vector<net::Neighbour> neighbours;
   std::vector<net::Forwarding> forwarding;
@@ -69,9 +78,10 @@ OverlayPlan PlanOverlay(const OverlayConfig& config, const OverlayNode& self,
 
 // Makes the kernel's state what the plan says: adds first, then takes away what is not in it, also
 // what an earlier process left. Idempotent. FailedPrecondition: the node has no address of its own.
+// Unimplemented: the kernel lacks what the mode needs.
 Result<OverlayPlan> EnsureOverlay(net::Rtnl& rtnl, const OverlayConfig& config,
                                   const OverlayNode& self, const std::vector<OverlayNode>& peers);
 // Succeeds when there is none.
-Result<> RemoveOverlay(net::Rtnl& rtnl, const std::string& link);
+Result<> RemoveOverlay(net::Rtnl& rtnl, const OverlayConfig& config);
 
 }  // namespace skiff::cni

@@ -13,14 +13,19 @@ constexpr size_t kMaxNames = 3;
 
 void OverlayCheck::SetPeers(const OverlayPlan& plan) {
   std::map<net::IpAddress, Peer> now;
+  auto add = [&](const net::IpAddress& address, const net::IpAddress& remote) {
+    Peer peer{.remote = remote};
+    auto before = peers_.find(address);
+    if (before != peers_.end() && before->second.remote == remote) peer = before->second;
+    now.emplace(address, peer);
+  };
+  // One of a peer's addresses will do: all of them go over one link.
   for (const net::Forwarding& entry : plan.forwarding) {
-    // One of a peer's addresses will do: all of them go over one link.
     auto neighbour = std::ranges::find(plan.neighbours, entry.mac, &net::Neighbour::mac);
-    if (neighbour == plan.neighbours.end()) continue;
-    Peer peer{.remote = entry.remote};
-    auto before = peers_.find(neighbour->address);
-    if (before != peers_.end() && before->second.remote == entry.remote) peer = before->second;
-    now.emplace(neighbour->address, peer);
+    if (neighbour != plan.neighbours.end()) add(neighbour->address, entry.remote);
+  }
+  for (const net::WireguardPeer& tunnel : plan.tunnels) {
+    add(tunnel.allowed_ips.front().first(), tunnel.endpoint->address);
   }
   peers_ = std::move(now);
 }

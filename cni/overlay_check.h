@@ -1,6 +1,6 @@
-// OverlayCheck: which peers are still to be probed over the VXLAN link, and what the answers mean
-// for the node. A peer is probed when it joins and when it comes back with another address, until
-// it has answered once; that it falls silent later is not the overlay's trouble.
+// OverlayCheck: which peers are still to be probed over the VXLAN or WireGuard link, and what the
+// answers mean for the node. A peer is probed when it joins and when it comes back with another
+// address, until it has answered once; that it falls silent later is not the overlay's trouble.
 //
 // Pure: no I/O, no clock. One owner.
 #pragma once

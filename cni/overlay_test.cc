@@ -116,10 +116,32 @@ TEST(OverlayTest, NodesThatAreNotReadyAreLeftOut) {
 TEST(OverlayTest, ModesAndTheirCost) {
   EXPECT_EQ(ParseOverlayMode("host-gw").value(), OverlayMode::kHostGateway);
   EXPECT_FALSE(ParseOverlayMode("udp").ok());
-  EXPECT_EQ(ParseOverlayMode("wireguard").error().code(), Code::kUnimplemented);
+  EXPECT_EQ(ParseOverlayMode("wireguard").value(), OverlayMode::kWireguard);
   EXPECT_EQ(EncapsulationBytes(OverlayMode::kVxlan, net::IpFamily::kV4), 50u);
   EXPECT_EQ(EncapsulationBytes(OverlayMode::kAuto, net::IpFamily::kV6), 70u);
   EXPECT_EQ(EncapsulationBytes(OverlayMode::kHostGateway, net::IpFamily::kV4), 0u);
+  EXPECT_EQ(EncapsulationBytes(OverlayMode::kWireguard, net::IpFamily::kV4), 60u);
+  EXPECT_EQ(EncapsulationBytes(OverlayMode::kWireguard, net::IpFamily::kV6), 80u);
+}
+
+TEST(OverlayTest, WireguardHasATunnelToEachPeerThatToldAKey) {
+  OverlayNode near = kNear, far = kFar;
+  near.wireguard_key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+  OverlayPlan plan = PlanOverlay(ConfigOf(OverlayMode::kWireguard), kSelf, {near, far}, kSubnets);
+  EXPECT_TRUE(plan.wireguard);
+  EXPECT_FALSE(plan.vxlan);
+  ASSERT_THAT(plan.tunnels, SizeIs(1));
+  EXPECT_EQ(plan.tunnels[0].public_key, near.wireguard_key);
+  EXPECT_EQ(plan.tunnels[0].endpoint->address, near.addresses.front());
+  EXPECT_EQ(plan.tunnels[0].allowed_ips, near.pod_cidrs);
+  ASSERT_THAT(plan.routes, SizeIs(1));
+  EXPECT_EQ(plan.routes[0].destination, near.pod_cidrs.front());
+  EXPECT_EQ(plan.routes[0].link, 0);
+  EXPECT_FALSE(plan.routes[0].gateway.has_value());
+  ASSERT_THAT(plan.unreachable, SizeIs(1));
+  EXPECT_THAT(plan.unreachable[0], testing::HasSubstr("no WireGuard key"));
+  // A node alone needs the link too: whether the kernel has it is known at once.
+  EXPECT_TRUE(PlanOverlay(ConfigOf(OverlayMode::kWireguard), kSelf, {}, kSubnets).wireguard);
 }
 
 }  // namespace

@@ -336,6 +336,7 @@ void Agent::Parts::TellOverlay(const OverlayState& state) {
   {
     std::lock_guard lock(mutex);
     node_options.pod_mtu = state.mtu;
+    node_options.wireguard_key = state.wireguard_key;
     node_options.overlay = {state.health.degraded, state.health.reason, state.health.message};
   }
   ObserveNode(true);

@@ -108,6 +108,8 @@ cni::OverlayNode ToPeer(const core::Node& node) {
     const std::string& text = mtu->second;
     (void)std::from_chars(text.data(), text.data() + text.size(), peer.mtu);  // none: as if unsaid
   }
+  auto key = node.metadata().annotations().find(kWireguardKeyAnnotation);
+  if (key != node.metadata().annotations().end()) peer.wireguard_key = key->second;
   return peer;
 }
 
@@ -119,7 +121,8 @@ std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNe
   cni::OverlayConfig overlay;
   // CompleteConfig has checked it.
   overlay.mode = cni::ParseOverlayMode(config.overlay_mode).value_or(overlay.mode);
-  return std::make_unique<OverlayLink>(overlay, deps.blocking, deps.on_overlay);
+  return std::make_unique<OverlayLink>(overlay, config.state_dir + "/network/wireguard.key",
+                                       deps.blocking, deps.on_overlay);
 }
 
 std::unique_ptr<proxy::BalancerAddresses> MakeBalancers(const AgentConfig& config,
@@ -380,7 +383,7 @@ Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft) {
   TRY(policy::RemovePolicyTables(nft));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));
-  TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig().link));
+  TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig()));
   return dns::RemoveNodeAddresses(rtnl, iptables);
 }
 

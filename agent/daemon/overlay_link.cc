@@ -1,9 +1,12 @@
 #include "agent/daemon/overlay_link.h"
 
 #include <chrono>
+#include <optional>
 
 #include "base/log.h"
 #include "base/net/offload.h"
+#include "base/net/wireguard.h"
+#include "base/os/files.h"
 #include "cni/bridge.h"
 #include "cni/bridge_network.h"
 #include "cni/path_probe.h"
@@ -23,8 +26,9 @@ constexpr int kQuickProbes = 6;
 // All state on the strand.
 class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(cni::OverlayConfig config, Executor& blocking, OnState on_state)
+  Impl(cni::OverlayConfig config, std::string key_file, Executor& blocking, OnState on_state)
       : config_(std::move(config)),
+        key_file_(std::move(key_file)),
         blocking_(blocking),
         strand_(blocking),
         on_state_(std::move(on_state)) {}
@@ -60,9 +64,12 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
     if (!plan.ok()) {
       log::Error("cannot set up the way to other nodes' pods, trying again",
                  {{"error", plan.error()}});
+      trouble_ = {.degraded = true, .reason = "NotSetUp", .message = plan.error().message()};
+      Tell();
       ApplySoon(kRetry);
       return;
     }
+    trouble_.reset();
     if (plan->unreachable != unreachable_) {
       unreachable_ = plan->unreachable;
       for (const std::string& peer : unreachable_) {
@@ -78,9 +85,9 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
 
   // Peers probe this node as it does them.
   void Listen(const cni::OverlayPlan& plan) {
-    link_ = plan.vxlan ? plan.link.name : "";
+    link_ = plan.vxlan ? plan.link.name : plan.wireguard ? config_.wireguard_link : "";
     std::vector<net::IpAddress> addresses;
-    if (plan.vxlan) addresses = plan.link_addresses;
+    if (!link_.empty()) addresses = plan.link_addresses;
     if (addresses != listening_) {
       responder_.reset();
       listening_ = addresses;
@@ -143,7 +150,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
       auto offload = net::TxChecksumOffload(link_);
       check_.SetChecksumsInSoftware(offload.ok() && !*offload);
     }
-    OverlayState now{mtu_, check_.Health()};
+    OverlayState now{mtu_, public_key_, trouble_.value_or(check_.Health())};
     if (now == told_) return;
     if (now.health.degraded && now.health != told_.health) {
       log::Warning("the overlay is degraded", {{"reason", now.health.message}});
@@ -156,7 +163,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
     if (taken_away_) return;
     auto remove = [this]() -> Result<> {
       net::Rtnl rtnl = TRY(net::Rtnl::Open());
-      return cni::RemoveOverlay(rtnl, config_.link);
+      return cni::RemoveOverlay(rtnl, config_);
     };
     if (auto removed = remove(); !removed.ok()) {
       log::Error("cannot take away the way to other nodes' pods, trying again",
@@ -165,6 +172,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
       return;
     }
     taken_away_ = true;
+    trouble_.reset();
     unreachable_.clear();
     strand_.Cancel(probe_timer_);
     responder_.reset();
@@ -175,23 +183,41 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
     Tell();
   }
 
+  Result<> LoadKey() {
+    auto key = ReadFile(key_file_);
+    if (!key.ok() && key.error().code() == Code::kNotFound) {
+      key = net::MakeWireguardKey();
+      TRY(MakeDirectories(key_file_.substr(0, key_file_.rfind('/'))));
+      TRY(WriteFileAtomic(key_file_, *key, Durability::kPower, 0600));
+    }
+    const std::string text = TRY(std::move(key));
+    public_key_ = TRY(net::WireguardPublicKey(text).With(key_file_));
+    private_key_ = text;
+    return {};
+  }
+
   Result<cni::OverlayPlan> Ensure() {
+    if (config_.mode == cni::OverlayMode::kWireguard && public_key_.empty()) TRY(LoadKey());
     net::Rtnl rtnl = TRY(net::Rtnl::Open());
     cni::OverlayConfig config = config_;
     config.mtu = TRY(
         cni::UnderlayMtu(rtnl, cni::BridgeConfig().bridge,
                          cni::EncapsulationBytes(config.mode, cni::UnderlayFamily(self, peers))));
     mtu_ = config.mtu;
+    config.wireguard_private_key = private_key_;
     return cni::EnsureOverlay(rtnl, config, self, peers);
   }
 
   const cni::OverlayConfig config_;
+  const std::string key_file_;
   Executor& blocking_;
   Strand strand_;
   const OnState on_state_;
   uint32_t mtu_ = 0;
   bool waiting_ = false;
-  std::string link_;  // the VXLAN link; empty: there is none
+  std::string private_key_, public_key_;  // empty: not loaded, or not needed
+  std::string link_;                      // of VXLAN or WireGuard; empty: there is none
+  std::optional<cni::OverlayHealth> trouble_;
   cni::OverlayCheck check_;
   std::unique_ptr<cni::ProbeResponder> responder_;
   std::vector<net::IpAddress> listening_;
@@ -203,8 +229,10 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
   std::vector<std::string> unreachable_;
 };
 
-OverlayLink::OverlayLink(cni::OverlayConfig config, Executor& blocking, OnState on_state)
-    : impl_(std::make_shared<Impl>(std::move(config), blocking, std::move(on_state))) {}
+OverlayLink::OverlayLink(cni::OverlayConfig config, std::string key_file, Executor& blocking,
+                         OnState on_state)
+    : impl_(std::make_shared<Impl>(std::move(config), std::move(key_file), blocking,
+                                   std::move(on_state))) {}
 OverlayLink::~OverlayLink() = default;
 
 void OverlayLink::SetAddresses(std::vector<net::IpAddress> addresses) {

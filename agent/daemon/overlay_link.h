@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/async/executor.h"
@@ -14,7 +15,8 @@ namespace skiff::agent {
 
 // What it tells of itself.
 struct OverlayState {
-  uint32_t mtu = 0;  // what peers may send this node's pods
+  uint32_t mtu = 0;           // what peers may send this node's pods
+  std::string wireguard_key;  // public; empty: the mode is another
   cni::OverlayHealth health;
   auto operator<=>(const OverlayState&) const = default;
 };
@@ -27,8 +29,11 @@ struct OverlayState {
 class OverlayLink {
  public:
   using OnState = std::function<void(const OverlayState&)>;
+  // key_file: where the node's private WireGuard key is kept; it is made where there is none, and
+  // removing the file (and a restart) gives the node a new one.
   // on_state: when it is known and when it changes; on the blocking executor.
-  OverlayLink(cni::OverlayConfig config, Executor& blocking, OnState on_state);
+  OverlayLink(cni::OverlayConfig config, std::string key_file, Executor& blocking,
+              OnState on_state);
   // Waits for nothing; the way stays.
   ~OverlayLink();
 

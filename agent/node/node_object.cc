@@ -51,9 +51,10 @@ class NodeMaker {
  private:
   void FillMetadata() {
     node_.mutable_metadata()->set_name(options_.node_name);
-    if (options_.pod_mtu != 0) {
-      auto& annotations = *node_.mutable_metadata()->mutable_annotations();
-      annotations[kPodMtuAnnotation] = std::to_string(options_.pod_mtu);
+    auto& annotations = *node_.mutable_metadata()->mutable_annotations();
+    if (options_.pod_mtu != 0) annotations[kPodMtuAnnotation] = std::to_string(options_.pod_mtu);
+    if (!options_.wireguard_key.empty()) {
+      annotations[kWireguardKeyAnnotation] = options_.wireguard_key;
     }
     auto& labels = *node_.mutable_metadata()->mutable_labels();
     for (const auto& [key, value] : options_.labels) labels[key] = value;

@@ -17,6 +17,9 @@ namespace skiff::agent {
 // How a node tells its peers the MTU of its pods.
 inline constexpr const char* kPodMtuAnnotation = "skiff.dev/pod-mtu";
 
+// And its public WireGuard key.
+inline constexpr const char* kWireguardKeyAnnotation = "skiff.dev/wireguard-key";
+
 struct NodeOptions {
   std::string node_name;
   std::vector<std::string> node_ips;          // given, or found by FindNodeIps
@@ -24,7 +27,8 @@ struct NodeOptions {
   std::string state_dir = "/var/lib/skiff";   // its filesystem is the node's storage
   std::string agent_version;
   int max_pods = 110;
-  uint32_t pod_mtu = 0;  // what peers may send its pods, once known
+  uint32_t pod_mtu = 0;       // what peers may send its pods, once known
+  std::string wireguard_key;  // public; empty: the overlay is another
   // How the way to other nodes is, once known; the condition OverlayDegraded.
   struct Overlay {
     bool degraded = false;

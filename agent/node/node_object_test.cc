@@ -103,9 +103,11 @@ TEST_F(NodeObjectTest, OnlyNewsDiffers) {
 
 TEST_F(NodeObjectTest, TellsOfTheOverlay) {
   options.pod_mtu = 1450;
+  options.wireguard_key = "key";
   options.overlay = NodeOptions::Overlay{true, "PeersSilent", "nobody answers"};
   core::Node node = Make();
   EXPECT_EQ(node.metadata().annotations().at(kPodMtuAnnotation), "1450");
+  EXPECT_EQ(node.metadata().annotations().at(kWireguardKeyAnnotation), "key");
   EXPECT_EQ(Condition(node, "OverlayDegraded").status(), "True");
   EXPECT_EQ(Condition(node, "OverlayDegraded").reason(), "PeersSilent");
 }

@@ -351,6 +351,15 @@ NetlinkMessage CreateVxlan(const VxlanSpec& spec) {
   return message;
 }
 
+NetlinkMessage CreateWireguard(const std::string& name, uint32_t mtu) {
+  NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, IFF_UP, IFF_UP),
+                         "create WireGuard link " + name);
+  message.PutString(IFLA_IFNAME, name).PutU32(IFLA_MTU, mtu);
+  message.Nest(IFLA_LINKINFO,
+               [](NetlinkMessage& info) { info.PutString(IFLA_INFO_KIND, "wireguard"); });
+  return message;
+}
+
 NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::string& mac) {
   ndmsg header{};
   header.ndm_family = FamilyNumber(address.family());

@@ -4,7 +4,7 @@
 //   auto pod = TRY(Rtnl::OpenIn(netns));        // of another one
 //   TRY(node.CreateVeth({...}));
 //
-// Changes that go together are made as messages (rtnl::...) and sent by Apply in one system call.
+// Changes that go together are made as messages (rtnl::...) and sent by Apply in few system calls.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,8 @@ struct LinkCounters {
 struct Link {
   int index = 0;
   std::string name;
-  std::string kind;   // "bridge", "veth", "vxlan"; empty for devices that are none of these
+  std::string
+      kind;  // "bridge", "veth", "vxlan", "wireguard"; empty for devices that are none of these
   std::string mac;    // "0a:58:0a:f4:00:01", empty where there is none
   std::string alias;  // what an administrator wrote there
   uint32_t mtu = 0;
@@ -128,7 +129,8 @@ NetlinkMessage AddAddress(int link, const IpAddress& address, int prefix_length)
 NetlinkMessage DeleteAddress(const LinkAddress& address);
 NetlinkMessage ReplaceRoute(const Route& route, RouteOwner owner = RouteOwner::kStatic);
 NetlinkMessage DeleteRoute(const Route& route, RouteOwner owner = RouteOwner::kStatic);
-NetlinkMessage CreateVxlan(const VxlanSpec& spec);  // comes up
+NetlinkMessage CreateVxlan(const VxlanSpec& spec);                      // comes up
+NetlinkMessage CreateWireguard(const std::string& name, uint32_t mtu);  // comes up, without a key
 // A permanent neighbour entry.
 NetlinkMessage ReplaceNeighbour(int link, const IpAddress& address, const std::string& mac);
 NetlinkMessage DeleteNeighbour(int link, const IpAddress& address);

@@ -35,6 +35,7 @@ std::string NameOf(Need need) {
     case Need::kConntrack: return "conntrack";
     case Need::kSctp: return "SCTP";
     case Need::kShaping: return "traffic shaping";
+    case Need::kWireguard: return "WireGuard";
     case Need::kOverlayfs: return "overlayfs";
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
@@ -85,6 +86,13 @@ std::string ProbeConntrack() {
 std::string ProbeSctp() {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_SCTP));
   return fd.valid() ? "" : ErrnoText(errno);
+}
+
+std::string ProbeWireguard() {
+  auto rtnl = net::Rtnl::Open();
+  if (!rtnl.ok()) return rtnl.error().message();
+  auto made = rtnl->Apply(net::rtnl::CreateWireguard("probe", 1420));
+  return made.ok() ? "" : made.error().message();
 }
 
 std::string ProbeShaping() {
@@ -142,6 +150,7 @@ std::string Probe(Need need) {
     case Need::kConntrack: return InFreshNetns(ProbeConntrack);
     case Need::kSctp: return ProbeSctp();
     case Need::kShaping: return InFreshNetns(ProbeShaping);
+    case Need::kWireguard: return InFreshNetns(ProbeWireguard);
     case Need::kOverlayfs: return FileSystem("overlay");
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();

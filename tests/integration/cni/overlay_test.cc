@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "base/net/offload.h"
 #include "cni/path_probe.h"
 #include "tests/support/needs.h"
@@ -49,7 +51,11 @@ class OverlayKernelTest : public ::testing::Test {
   }
   OverlayPlan EnsureIn(const OverlayNode& self, const OverlayNode& peer) {
     net::Rtnl rtnl = net::Rtnl::Open().value();
-    auto plan = EnsureOverlay(rtnl, {.mode = OverlayMode::kVxlan, .mtu = 1430}, self, {peer});
+    auto plan = EnsureOverlay(rtnl,
+                              {.mode = mode_,
+                               .mtu = mode_ == OverlayMode::kWireguard ? 1420u : 1430u,
+                               .wireguard_private_key = private_keys_[self.wireguard_key]},
+                              self, {peer});
     EXPECT_TRUE(plan.ok()) << plan.error().message();
     return plan.ok() ? *plan : OverlayPlan();
   }
@@ -71,6 +77,8 @@ class OverlayKernelTest : public ::testing::Test {
     return index;
   }
 
+  OverlayMode mode_ = OverlayMode::kVxlan;
+  std::map<std::string, std::string> private_keys_;  // by the public ones
   std::unique_ptr<test::TestNode> a_, b_;
   std::unique_ptr<ProbeResponder> responder_;
 };
@@ -167,6 +175,135 @@ TEST_F(OverlayKernelTest, ChecksumsThatAreDamagedAreToldFromSilence) {
   b_->Shell("nft add rule ip bad in udp dport 8472 drop");
   results = Probe(peer, std::chrono::seconds(1));
   EXPECT_EQ(Judge(results[0]), PathState::kSilent);
+}
+
+TEST_F(OverlayKernelTest, ManyPeersComeAndGo) {
+  std::vector<OverlayNode> peers;
+  for (int i = 1; i <= 300; ++i) {
+    OverlayNode peer = kB;
+    peer.pod_cidrs = {net::IpPrefix::Of(net::IpAddress::V4(10, 250, 0, 0).Plus(i * 64), 26)};
+    peers.push_back(peer);
+  }
+  for (size_t count : {300u, 3u}) {
+    peers.resize(count);
+    a_->Run([&] {
+      net::Rtnl rtnl = net::Rtnl::Open().value();
+      auto plan = EnsureOverlay(rtnl, {.mtu = 1430}, kA, peers);
+      EXPECT_TRUE(plan.ok()) << plan.error().message();
+      const int link = rtnl.LinkIndex("skiff-vxlan").value();
+      EXPECT_THAT(rtnl.ListForwarding(link).value(), SizeIs(count));
+      EXPECT_THAT(rtnl.ListRoutes(net::IpFamily::kV4, net::RouteOwner::kSkiff).value(),
+                  SizeIs(count));
+    });
+  }
+}
+
+TEST_F(OverlayKernelTest, AKernelWithoutWireguardIsToldOf) {
+  if (test::Missing(test::Need::kWireguard).empty()) GTEST_SKIP() << "this kernel has WireGuard";
+  a_->Run([] {
+    net::Rtnl rtnl = net::Rtnl::Open().value();
+    auto plan = EnsureOverlay(rtnl,
+                              {.mode = OverlayMode::kWireguard,
+                               .mtu = 1420,
+                               .wireguard_private_key = net::MakeWireguardKey()},
+                              kA, {});
+    ASSERT_FALSE(plan.ok());
+    EXPECT_EQ(plan.error().code(), Code::kUnimplemented);
+    EXPECT_THAT(plan.error().message(), ::testing::HasSubstr("no WireGuard"));
+  });
+}
+
+class WireguardKernelTest : public OverlayKernelTest {
+ protected:
+  void SetUp() override {
+    SKIFF_NEEDS(test::Need::kWireguard);
+    OverlayKernelTest::SetUp();
+    mode_ = OverlayMode::kWireguard;
+  }
+  OverlayNode WithKey(OverlayNode node) {
+    const std::string key = net::MakeWireguardKey();
+    node.wireguard_key = net::WireguardPublicKey(key).value();
+    private_keys_[node.wireguard_key] = key;
+    return node;
+  }
+  net::WireguardDevice DeviceOf(test::TestNode& node) {
+    net::WireguardDevice device;
+    node.Run([&] { device = net::Wireguard::Open()->Get("skiff-wg").value(); });
+    return device;
+  }
+};
+
+TEST_F(WireguardKernelTest, BothFamiliesOverEither) {
+  const OverlayNode a = WithKey(kA), b = WithKey(kB);
+  Join(a, b);
+  EXPECT_THAT(Probe(b), SizeIs(2));
+  ExpectWhole(b);
+  const net::WireguardDevice device = DeviceOf(*a_);
+  EXPECT_EQ(device.private_key, private_keys_[a.wireguard_key]);
+  ASSERT_THAT(device.peers, SizeIs(1));
+  EXPECT_EQ(device.peers[0].allowed_ips, b.pod_cidrs);
+  EXPECT_EQ(device.peers[0].endpoint->ToString(), "192.0.2.2:51820");
+  // The same again changes nothing.
+  Join(a, b);
+  EXPECT_EQ(DeviceOf(*a_), device);
+  // The nodes lose IPv4.
+  OverlayNode a6 = a, b6 = b;
+  a6.addresses = kA6.addresses;
+  b6.addresses = kB6.addresses;
+  Join(a6, b6);
+  ExpectWhole(b6);
+  EXPECT_EQ(DeviceOf(*a_).peers[0].endpoint->ToString(), "[fd01::2]:51820");
+}
+
+TEST_F(WireguardKernelTest, APeerWithANewKeyReplacesItself) {
+  const OverlayNode a = WithKey(kA), b = WithKey(kB), again = WithKey(kB);
+  Join(a, b);
+  ExpectWhole(b);
+  Join(a, again);
+  ExpectWhole(again);
+  EXPECT_THAT(DeviceOf(*a_).peers, SizeIs(1));
+}
+
+TEST_F(WireguardKernelTest, TheModeMayChangeAndEndsWithoutATrace) {
+  Join(WithKey(kA), WithKey(kB));
+  mode_ = OverlayMode::kVxlan;
+  Join(kA, kB);
+  ExpectWhole(kB);
+  EXPECT_EQ(LinkIndex("skiff-wg"), 0);
+  mode_ = OverlayMode::kWireguard;
+  const OverlayNode a = WithKey(kA), b = WithKey(kB);
+  Join(a, b);
+  ExpectWhole(b);
+  EXPECT_EQ(LinkIndex("skiff-vxlan"), 0);
+  a_->Run([] {
+    net::Rtnl rtnl = net::Rtnl::Open().value();
+    EXPECT_TRUE(RemoveOverlay(rtnl, {}).ok());
+  });
+  EXPECT_EQ(LinkIndex("skiff-wg"), 0);
+  EXPECT_EQ(a_->Shell("ip route show 10.244.2.0/24"), "");
+}
+
+TEST_F(WireguardKernelTest, ManyPeersFitAndGo) {
+  OverlayNode self = WithKey(kA);
+  std::vector<OverlayNode> peers;
+  for (int i = 1; i <= 300; ++i) {
+    OverlayNode peer = WithKey({});
+    peer.addresses = {Ip("192.0.2.2")};
+    peer.pod_cidrs = {net::IpPrefix::Of(net::IpAddress::V4(10, 250, 0, 0).Plus(i * 64), 26)};
+    peers.push_back(peer);
+  }
+  const OverlayConfig config{.mode = OverlayMode::kWireguard,
+                             .mtu = 1420,
+                             .wireguard_private_key = private_keys_[self.wireguard_key]};
+  for (size_t count : {300u, 3u, 0u}) {
+    peers.resize(count);
+    a_->Run([&] {
+      net::Rtnl rtnl = net::Rtnl::Open().value();
+      auto plan = EnsureOverlay(rtnl, config, self, peers);
+      EXPECT_TRUE(plan.ok()) << plan.error().message();
+    });
+    EXPECT_THAT(DeviceOf(*a_).peers, SizeIs(count));
+  }
 }
 
 }  // namespace

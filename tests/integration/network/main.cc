@@ -41,7 +41,7 @@ cni::OverlayNode Node(int number) {
 Result<> ChangeOverlay(int count) {
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   const cni::OverlayConfig config{.mtu = 1450};
-  if (count == 0) return cni::RemoveOverlay(rtnl, config.link);
+  if (count == 0) return cni::RemoveOverlay(rtnl, config);
   std::vector<cni::OverlayNode> peers;
   for (int number = 1; number <= count; ++number) peers.push_back(Node(number));
   TRY(cni::EnsureOverlay(rtnl, config, Node(0), peers));
