@@ -28,14 +28,13 @@ struct Operation {
 };
 
 const Operation kOperations[] = {
-    {"OverlayMade", "overlay", 0, 3},       {"PeersCome", "overlay", 1, 3},
-    {"PeersGo", "overlay", 3, 1},           {"OverlayRemoved", "overlay", 2, 0},
-    {"RulesMade", "iptables", 0, 3},        {"RulesCome", "iptables", 1, 3},
-    {"RulesGo", "iptables", 3, 1},          {"RulesRemoved", "iptables", 2, 0},
-    {"ElementsMade", "nftables", 0, 3},     {"ElementsCome", "nftables", 1, 3},
-    {"ElementsGo", "nftables", 3, 1},       {"ElementsRemoved", "nftables", 2, 0},
-    {"AddressesMade", "balancer", 0, 2},    {"AddressesGo", "balancer", 2, 1},
-    {"AddressesRemoved", "balancer", 1, 0},
+    {"OverlayMade", "overlay", 0, 3},    {"PeersCome", "overlay", 1, 3},
+    {"PeersGo", "overlay", 3, 1},        {"OverlayRemoved", "overlay", 2, 0},
+    {"RulesMade", "iptables", 0, 3},     {"RulesCome", "iptables", 1, 3},
+    {"RulesGo", "iptables", 3, 1},       {"RulesRemoved", "iptables", 2, 0},
+    {"ElementsMade", "nftables", 0, 3},  {"ElementsCome", "nftables", 1, 3},
+    {"ElementsGo", "nftables", 3, 1},    {"ElementsRemoved", "nftables", 2, 0},
+    {"AddressesMade", "balancer", 0, 2}, {"AddressesRemoved", "balancer", 1, 0},
 };
 
 class NetworkRecoveryLoop : public ::testing::TestWithParam<Operation> {
