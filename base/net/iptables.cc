@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <map>
 #include <vector>
 
@@ -41,6 +42,11 @@ Error Failure(const std::string& path, const ProgramOutput& output) {
                path + ": exit code " + std::to_string(output.status.ShellCode()) + ": " + text);
 }
 
+bool IsNoProgram(const Error& error) {
+  const int cause = error.sys_errno();
+  return cause == ENOENT || cause == ENOEXEC || cause == EACCES;
+}
+
 Error NotSupported(IpFamily family) {
   return Error(Code::kUnimplemented,
                "iptables: " + std::string(FamilyName(family)) + " does not work on this machine");
@@ -68,6 +74,8 @@ Result<std::unique_ptr<SystemIptables>> SystemIptables::Open(Variant variant) {
       }
       // Looks the nat table up, which fails where program and kernel do not fit.
       auto probe = Run(programs.control, {"-w", kLockSeconds, "-t", "nat", "-S", "PREROUTING"});
+      // That it could not be run this time says nothing about the program.
+      if (!probe.ok() && !IsNoProgram(probe.error())) return std::move(probe).error();
       if (!probe.ok() || !probe->status.Success()) {
         tried += (probe.ok() ? Failure(programs.control, *probe) : probe.error()).message() + "; ";
         continue;

@@ -48,9 +48,10 @@ class Iptables {
 class SystemIptables : public Iptables {
  public:
   enum class Variant { kDetect, kNft, kLegacy };
-  // Finds the programs and tries them. kDetect takes what the machine's "iptables" is, or the other
-  // variant where that one does not work with the running kernel. NotFound: no program works; the
-  // text says which were tried. The calls act in the network namespace of the calling thread.
+  // Finds the programs and tries them; one that could not be run this time is an error. kDetect
+  // takes what the machine's "iptables" is, or the other variant where that one does not work with
+  // the running kernel. NotFound: no program works; the text says which were tried. The calls act
+  // in the network namespace of the calling thread.
   static Result<std::unique_ptr<SystemIptables>> Open(Variant variant = Variant::kDetect);
 
   Result<> Restore(IpFamily family, std::string_view payload) override;

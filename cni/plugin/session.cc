@@ -62,7 +62,9 @@ class PluginSession::Iptables : public net::Iptables {
   }
   bool Supports(net::IpFamily family) const override {
     auto found = Get();
-    return found.ok() && (*found)->Supports(family);
+    if (found.ok()) return (*found)->Supports(family);
+    // What could not be asked may well be there: the call that needs it says what is wrong.
+    return found.error().code() != Code::kNotFound;
   }
 
  private:
