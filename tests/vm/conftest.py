@@ -74,7 +74,8 @@ def registry(machines, tmp_path_factory):
     config = folder / "config.yml"
     config.write_text(f"version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\n"
                       f"http: {{addr: '{REGISTRY}'}}\n")
-    with subprocess.Popen(["ip", "netns", "exec", NETNS, "docker-registry", "serve", str(config)]) as server:
+    argv = ["ip", "netns", "exec", NETNS, "docker-registry", "serve", str(config)]
+    with (open(folder / "log", "wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as server):
         run("ip", "netns", "exec", NETNS, images.BUILDER, "--push", REGISTRY)
         yield REGISTRY
         server.kill()

@@ -113,7 +113,8 @@ def test_containers_of_other_runtimes(pods, registry):
     lines = "".join(f"  - name: {name}\\n    path: {path}\\n" for name, path in HANDLERS.items())
     pods.ssh(f"printf 'runtimeHandlers:\\n{lines}' >>/etc/skiff/agent.yaml && systemctl restart skiff-agent")
     for name in HANDLERS:
-        apply(pods, pod(name, registry, runtimeClassName=name),
+        apply(pods, {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name},
+              pod(name, registry, runtimeClassName=name),
               pod(f"{name}-localhost", registry, {"appArmorProfile": LOCALHOST}, runtimeClassName=name))
     wait_ready(pods, [name + suffix for name in HANDLERS for suffix in ("", "-localhost")])
     for name in HANDLERS:
