@@ -1,5 +1,5 @@
 """Three machines with kernels of their own are one network for pods, Services and policies, in both address families, by
-VXLAN and by plain routes; also after one of them comes back elsewhere."""
+VXLAN, by plain routes and by WireGuard; also after one of them comes back elsewhere."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from tests.vm.vm import NETNS
 MACHINES = 3
 NODE_PORT = 30080
 # What a packet grows by on its way to another node.
-GROWTH = {"vxlan": 50, "host-gw": 0}
+GROWTH = {"vxlan": 50, "host-gw": 0, "wireguard": 60}
 RANGES = """
 clusterCidr: [10.244.0.0/16, "fd42:244::/48"]
 serviceCidr: [10.96.0.0/16, "fd42:96::/108"]
