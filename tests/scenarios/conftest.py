@@ -15,7 +15,7 @@ from tests.support.cluster import TOP, Cluster
 KUBECTL_VERSIONS = ["1.20", "1.32", "1.36"]
 # Each of the processes that share the scenarios has clusters of its own.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["SKIFF_CLUSTER"] = f"s{os.environ['PYTEST_XDIST_WORKER'][2:]}{os.environ.get('SKIFF_CLUSTER', 'cen')}"[:5]
+    os.environ["SKIFF_CLUSTER"] = f"s{os.environ['PYTEST_XDIST_WORKER'][2:]}{os.environ.get('SKIFF_CLUSTER', 'cen')}"[:4]
 MANIFESTS = pathlib.Path(__file__).with_name("manifests")
 
 
