@@ -15,7 +15,7 @@ from tests.vm.vm import HOST_ADDRESS, NETNS, Network, VirtualMachine
 FOLDER = TOP / "build" / "vm"
 KUBECTL = TOP / "build" / "kubectl" / "1.36" / "kubectl"
 REGISTRY = f"{HOST_ADDRESS}:5000"
-TOOLS = ["apparmor", "crun", "runc"]  # that the tests need in the machines
+TOOLS = ["apparmor", "crun", "runc", "sudo"]  # that the tests, or critest, need in the machines
 
 
 @pytest.fixture(scope="session")

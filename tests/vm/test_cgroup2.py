@@ -13,7 +13,7 @@ from tests.vm.vm import NETNS
 
 PROGRAMS = ["skiff-shim", "skiff-init", "skiff-pause", "skiff-cri-under-test", "runtime_test_payload"]
 HANDLERS = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
-ROOT = "/run/cri-test"
+ROOT = "/var/lib/cri-test"  # on the disk: tmpfs takes no mapped ids before Linux 6.3
 ENDPOINT = f"unix://{ROOT}/skiff.sock"
 BUSYBOX = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 # As the agent runs as a service: systemd has delegated its cgroup.

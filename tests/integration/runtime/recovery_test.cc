@@ -29,12 +29,14 @@ TEST_F(RuntimeTest, PodsOutliveTheDaemon) {
   ContainerSpec spec = Shell("c", "i=0; while true; do echo $i; i=$((i+1)); sleep 0.005; done");
   spec.client_data = std::string("bytes\0of the caller", 19);
   Start(spec);
-  Start(Shell("ends", "sleep 0.3; exit 9"));
+  Start(Shell("ends", "trap 'exit 9' TERM; while true; do sleep 0.01; done"));
   ASSERT_OK(runtime_->CreateContainer(Shell("waits", "echo ran")));
   WaitForLog("c", " 2\n");
   pid_t pid = runtime_->Container("c")->pid;
+  pid_t ending = runtime_->Container("ends")->pid;
   auto started = runtime_->Container("c")->started;
   Abandon();
+  ASSERT_EQ(::kill(ending, SIGTERM), 0);
   std::this_thread::sleep_for(milliseconds(600));  // tidy: what ends unseen has no event
   Open();
   ContainerStatus status = runtime_->Container("c").value();
