@@ -109,7 +109,7 @@ class Bare:
 
     def __init__(self, cluster):
         self.machines = [Machine(f"{cluster.name}-b{i}", cluster.root / "machines" / f"b{i}", cluster.bridge,
-                                 cluster.address(100 + i), cluster.address(1)) for i in range(2)]
+                                 [(cluster.address(100 + i), 24, cluster.address(1))]) for i in range(2)]
 
     def __enter__(self):
         for machine, peer in zip(self.machines, reversed(self.machines)):
