@@ -163,7 +163,7 @@ Result<> EnsureAddresses(net::Rtnl& rtnl, int link, const OverlayPlan& plan) {
   return {};
 }
 
-Result<int> EnsureVxlanLink(net::Rtnl& rtnl, const OverlayPlan& plan) {
+Result<> EnsureVxlanLink(net::Rtnl& rtnl, const OverlayPlan& plan) {
   auto present = rtnl.GetLink(plan.link.name);
   if (present.ok() && (present->kind != "vxlan" || present->mac != plan.link.mac)) {
     TRY(rtnl.DeleteLinkIfPresent(plan.link.name));
@@ -175,13 +175,11 @@ Result<int> EnsureVxlanLink(net::Rtnl& rtnl, const OverlayPlan& plan) {
   } else if (present->mtu != plan.link.mtu) {
     TRY(rtnl.Apply(net::rtnl::SetMtu(present->index, plan.link.mtu)));
   }
-  int index = TRY(rtnl.LinkIndex(plan.link.name));
-  TRY(EnsureAddresses(rtnl, index, plan));
-  return index;
+  return {};
 }
 
-Result<int> EnsureWireguardLink(net::Rtnl& rtnl, const OverlayConfig& config,
-                                const OverlayPlan& plan) {
+Result<> EnsureWireguardLink(net::Rtnl& rtnl, const OverlayConfig& config,
+                             const OverlayPlan& plan) {
   const std::string& name = config.wireguard_link;
   auto present = rtnl.GetLink(name);
   if (!present.ok()) {
@@ -196,10 +194,16 @@ Result<int> EnsureWireguardLink(net::Rtnl& rtnl, const OverlayConfig& config,
     TRY(rtnl.Apply(net::rtnl::SetMtu(present->index, config.mtu)));
   }
   net::Wireguard wireguard = TRY(net::Wireguard::Open());
-  TRY(wireguard.Set(name, {.private_key = config.wireguard_private_key,
-                           .listen_port = config.wireguard_port,
-                           .peers = plan.tunnels}));
-  int index = TRY(rtnl.LinkIndex(name));
+  return wireguard.Set(name, {.private_key = config.wireguard_private_key,
+                              .listen_port = config.wireguard_port,
+                              .peers = plan.tunnels});
+}
+
+// The link that the plan needs, with its addresses; 0: it needs none.
+Result<int> EnsureLink(net::Rtnl& rtnl, const OverlayConfig& config, const OverlayPlan& plan) {
+  if (!plan.vxlan && !plan.wireguard) return 0;
+  TRY(plan.vxlan ? EnsureVxlanLink(rtnl, plan) : EnsureWireguardLink(rtnl, config, plan));
+  int index = TRY(rtnl.LinkIndex(plan.vxlan ? plan.link.name : config.wireguard_link));
   TRY(EnsureAddresses(rtnl, index, plan));
   return index;
 }
@@ -332,13 +336,8 @@ Result<OverlayPlan> EnsureOverlay(net::Rtnl& rtnl, const OverlayConfig& config,
   }
   OverlayPlan plan = PlanOverlay(config, self, peers, TRY(Subnets(rtnl, self)));
   Changes changes;
-  int link = 0;
-  if (plan.vxlan) {
-    link = TRY(EnsureVxlanLink(rtnl, plan));
-    TRY(CompareEntries(rtnl, link, plan, &changes));
-  } else if (plan.wireguard) {
-    link = TRY(EnsureWireguardLink(rtnl, config, plan));
-  }
+  const int link = TRY(EnsureLink(rtnl, config, plan));
+  if (plan.vxlan) TRY(CompareEntries(rtnl, link, plan, &changes));
   for (net::Route& route : plan.routes) {
     if (route.link == 0) route.link = link;
   }

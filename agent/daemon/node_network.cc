@@ -346,18 +346,16 @@ std::vector<Metric> NodeNetwork::ReadMetrics() const {
   }
   if (parts_->policies != nullptr) {
     policy::Status status = parts_->policies->enforcer().GetStatus();
-    for (const Metric& metric : std::initializer_list<Metric>{
-             {"skiff_agent_policy_isolated_addresses",
-              "Addresses of pods that network policies are about.", false, status.isolated_pods},
-             {"skiff_agent_policy_rules_writes_total", "Writes of rules of network policies.", true,
-              status.writes},
-             {"skiff_agent_policy_rules_failures_total", "Such writes that failed.", true,
-              status.failures},
-             {"skiff_agent_policy_rules_repairs_total",
-              "Times that somebody else removed rules of network policies.", true,
-              status.repairs}}) {
-      metrics.push_back(metric);
-    }
+    metrics.insert(
+        metrics.end(),
+        {{"skiff_agent_policy_isolated_addresses",
+          "Addresses of pods that network policies are about.", false, status.isolated_pods},
+         {"skiff_agent_policy_rules_writes_total", "Writes of rules of network policies.", true,
+          status.writes},
+         {"skiff_agent_policy_rules_failures_total", "Such writes that failed.", true,
+          status.failures},
+         {"skiff_agent_policy_rules_repairs_total",
+          "Times that somebody else removed rules of network policies.", true, status.repairs}});
   }
   return metrics;
 }

@@ -15,17 +15,17 @@ void WriteLoop::Stop() {
   stopped_ = true;
 }
 
-void WriteLoop::Post(Closure work) {
-  strand_.Post([this, owner = owner_, work = std::move(work)] {
+Closure WriteLoop::Guarded(Closure work) const {
+  return [this, owner = owner_, work = std::move(work)] {
     if (auto alive = owner.lock(); alive && !stopped_) work();
-  });
+  };
 }
+
+void WriteLoop::Post(Closure work) { strand_.Post(Guarded(std::move(work))); }
 
 void WriteLoop::PostAfter(std::chrono::nanoseconds delay, Closure work) {
   if (delay <= std::chrono::nanoseconds(0)) return Post(std::move(work));
-  strand_.PostAfter(delay, [this, owner = owner_, work = std::move(work)] {
-    if (auto alive = owner.lock(); alive && !stopped_) work();
-  });
+  strand_.PostAfter(delay, Guarded(std::move(work)));
 }
 
 void WriteLoop::WriteSoon() {

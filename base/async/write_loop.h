@@ -73,6 +73,8 @@ class WriteLoop {
 
  private:
   enum class Due : uint8_t { kNo, kLater, kNow };
+  // The work, if it is still wanted when its turn comes.
+  Closure Guarded(Closure work) const;
   void Arm(std::chrono::nanoseconds delay);
   void Write();
   void Look();

@@ -161,56 +161,18 @@ class ClientTest : public testing::Test {
   LoopbackServer server;
 };
 
-TEST_F(ClientTest, ExecEndToEnd) {
-  auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
-  ExecStreams streams{.in = true, .out = true, .err = true};
-  DialExec(io, pool, server.Url("/exec/token"), ExecTransport::kWebSocket, streams, seconds(10),
-           dialled);
-  auto [fd, head] = server.Accept();
-  EXPECT_THAT(head, HasSubstr("GET /exec/token HTTP/1.1\r\n"));
-  Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
-  EXPECT_EQ(upgrade.version, 5);
-  auto connection = MakeFdStream(io, std::move(fd));
-  ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
-  auto [served, session_future] = Await<std::shared_ptr<ExecSession>>();
-  ServeExec(pool, connection, upgrade, streams, served);
-  connection.reset();
-  auto session = session_future.get().value();
-  auto client = client_future.get().value();
-
-  std::promise<TerminalSize> size;
-  session->OnResize([&](TerminalSize s) { size.set_value(s); });
-  client->Resize({120, 40});
-  EXPECT_EQ(size.get_future().get(), (TerminalSize{120, 40}));
-
-  std::string big(2 << 20, 'i');
-  client->in()->Write(big, nullptr);
-  client->in()->CloseWrite();
-  EXPECT_EQ(ReadToEnd(*session->in()), big);
-  session->out()->Write(big, nullptr);
-  session->err()->Write("warn", nullptr);
-  session->Finish(ExecStatus::Exited(5));
-  session.reset();
-  // The status may come while output is unread; none of the output is lost.
-  auto [on_status, status_future] = Await<ExecStatus>();
-  client->OnStatus(on_status);
-  EXPECT_EQ(ReadToEnd(*client->out()), big);
-  EXPECT_EQ(ReadToEnd(*client->err()), "warn");
-  EXPECT_EQ(status_future.get().value().exit_code, 5);
-}
-
-// A client and a session of our own server over SPDY.
-class SpdyClientTest : public ClientTest {
+// A client and a session of our own server.
+class ExecClientTest : public ClientTest {
  protected:
-  void Connect(const ExecStreams& streams) {
+  void Connect(ExecTransport transport, const ExecStreams& streams) {
+    const bool spdy = transport == ExecTransport::kSpdy;
     auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
-    DialExec(io, pool, server.Url("/exec/token"), ExecTransport::kSpdy, streams, seconds(10),
-             dialled);
+    DialExec(io, pool, server.Url("/exec/token"), transport, streams, seconds(10), dialled);
     auto [fd, head] = server.Accept();
-    EXPECT_THAT(head, HasSubstr("POST /exec/token HTTP/1.1\r\n"));
+    EXPECT_THAT(head, HasSubstr(std::string(spdy ? "POST" : "GET") + " /exec/token HTTP/1.1\r\n"));
     Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
-    EXPECT_EQ(upgrade.transport, Transport::kSpdy);
-    EXPECT_EQ(upgrade.version, 4);
+    EXPECT_EQ(upgrade.transport, spdy ? Transport::kSpdy : Transport::kWebSocket);
+    EXPECT_EQ(upgrade.version, spdy ? 4 : 5);
     auto connection = MakeFdStream(io, std::move(fd));
     ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
     auto [served, session_future] = Await<std::shared_ptr<ExecSession>>();
@@ -219,25 +181,55 @@ class SpdyClientTest : public ClientTest {
     session = session_future.get().value();
     client = client_future.get().value();
   }
-  Result<ExecStatus> Status() {
+  // The input, to its end, and then all output and the session's end; none of it is read yet.
+  void SendBothWays(const std::string& big) {
+    client->in()->Write(big, nullptr);
+    client->in()->CloseWrite();
+    EXPECT_EQ(ReadToEnd(*session->in()), big);
+    session->out()->Write(big, nullptr);
+    session->err()->Write("warn", nullptr);
+    session->Finish(ExecStatus::Exited(5));
+    session.reset();
+  }
+  std::future<Result<ExecStatus>> AwaitStatus() {
     auto [on_status, status_future] = Await<ExecStatus>();
     client->OnStatus(on_status);
-    return status_future.get();
+    return std::move(status_future);
   }
   std::shared_ptr<ExecSession> session;
   std::shared_ptr<ExecClient> client;
 };
 
+TEST_F(ExecClientTest, ExecEndToEnd) {
+  ASSERT_NO_FATAL_FAILURE(
+      Connect(ExecTransport::kWebSocket, {.in = true, .out = true, .err = true}));
+
+  std::promise<TerminalSize> size;
+  session->OnResize([&](TerminalSize s) { size.set_value(s); });
+  client->Resize({120, 40});
+  EXPECT_EQ(size.get_future().get(), (TerminalSize{120, 40}));
+
+  std::string big(2 << 20, 'i');
+  SendBothWays(big);
+  // The status may come while output is unread; none of the output is lost.
+  auto status = AwaitStatus();
+  EXPECT_EQ(ReadToEnd(*client->out()), big);
+  EXPECT_EQ(ReadToEnd(*client->err()), "warn");
+  EXPECT_EQ(status.get().value().exit_code, 5);
+}
+
+class SpdyClientTest : public ExecClientTest {
+ protected:
+  void Connect(const ExecStreams& streams) {
+    ExecClientTest::Connect(ExecTransport::kSpdy, streams);
+  }
+  Result<ExecStatus> Status() { return AwaitStatus().get(); }
+};
+
 TEST_F(SpdyClientTest, TheInputEndsAndTheOutputIsWhole) {
   ASSERT_NO_FATAL_FAILURE(Connect({.in = true, .out = true, .err = true}));
   std::string big(2 << 20, 'i');
-  client->in()->Write(big, nullptr);
-  client->in()->CloseWrite();
-  EXPECT_EQ(ReadToEnd(*session->in()), big);
-  session->out()->Write(big, nullptr);
-  session->err()->Write("warn", nullptr);
-  session->Finish(ExecStatus::Exited(5));
-  session.reset();
+  SendBothWays(big);
   EXPECT_EQ(ReadToEnd(*client->out()), big);
   EXPECT_EQ(ReadToEnd(*client->err()), "warn");
   EXPECT_EQ(Status().value().exit_code, 5);

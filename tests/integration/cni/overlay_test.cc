@@ -177,13 +177,19 @@ TEST_F(OverlayKernelTest, ChecksumsThatAreDamagedAreToldFromSilence) {
   EXPECT_EQ(Judge(results[0]), PathState::kSilent);
 }
 
-TEST_F(OverlayKernelTest, ManyPeersComeAndGo) {
-  std::vector<OverlayNode> peers;
-  for (int i = 1; i <= 300; ++i) {
-    OverlayNode peer = kB;
-    peer.pod_cidrs = {net::IpPrefix::Of(net::IpAddress::V4(10, 250, 0, 0).Plus(i * 64), 26)};
-    peers.push_back(peer);
+// At the other machine, each with pods of its own.
+std::vector<OverlayNode> ManyPeers() {
+  std::vector<OverlayNode> peers(300, kB);
+  net::IpAddress pods = net::IpAddress::V4(10, 250, 0, 0);
+  for (OverlayNode& peer : peers) {
+    peer.pod_cidrs = {net::IpPrefix::Of(pods, 26)};
+    pods = pods.Plus(64);
   }
+  return peers;
+}
+
+TEST_F(OverlayKernelTest, ManyPeersComeAndGo) {
+  std::vector<OverlayNode> peers = ManyPeers();
   for (size_t count : {300u, 3u}) {
     peers.resize(count);
     a_->Run([&] {
@@ -285,13 +291,8 @@ TEST_F(WireguardKernelTest, TheModeMayChangeAndEndsWithoutATrace) {
 
 TEST_F(WireguardKernelTest, ManyPeersFitAndGo) {
   OverlayNode self = WithKey(kA);
-  std::vector<OverlayNode> peers;
-  for (int i = 1; i <= 300; ++i) {
-    OverlayNode peer = WithKey({});
-    peer.addresses = {Ip("192.0.2.2")};
-    peer.pod_cidrs = {net::IpPrefix::Of(net::IpAddress::V4(10, 250, 0, 0).Plus(i * 64), 26)};
-    peers.push_back(peer);
-  }
+  std::vector<OverlayNode> peers = ManyPeers();
+  for (OverlayNode& peer : peers) peer = WithKey(peer);
   const OverlayConfig config{.mode = OverlayMode::kWireguard,
                              .mtu = 1420,
                              .wireguard_private_key = private_keys_[self.wireguard_key]};
