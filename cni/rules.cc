@@ -107,7 +107,8 @@ std::vector<std::string> NatJumps(std::string_view chains) {
 }
 
 std::vector<std::string> FilterJumps(std::string_view chains) {
-  const std::string to = " -m comment --comment \"skiff pod network\" -j " + std::string(chains);
+  // Without a comment: every packet of the node passes here, and a comment is a match.
+  const std::string to = " -j " + std::string(chains);
   return {"INPUT" + to + "-INPUT", "FORWARD" + to + "-FORWARD"};
 }
 

@@ -28,9 +28,10 @@ Result<> EnsureNodeAddresses(net::Rtnl& rtnl, net::Iptables& iptables,
 // Succeeds when there are none.
 Result<> RemoveNodeAddresses(net::Rtnl& rtnl, net::Iptables& iptables);
 
-// Pure: what EnsureNodeAddresses gives to iptables-restore for one family.
+// Pure: what EnsureNodeAddresses gives to iptables-restore for one family, where built-in chains
+// have these jumps to ours, "PREROUTING -d ... -j SKIFF-DNS".
 std::string PlanRules(const std::vector<net::IpAddress>& addresses, net::IpFamily family,
-                      const std::vector<std::string>& missing_raw_jumps,
-                      const std::vector<std::string>& missing_filter_jumps);
+                      const std::vector<std::string>& present_raw_jumps,
+                      const std::vector<std::string>& present_filter_jumps);
 
 }  // namespace skiff::agent::dns
