@@ -184,6 +184,10 @@ Hint Endpoint::*DecidingHint(const std::vector<Endpoint>& endpoints) {
 
 }  // namespace
 
+bool MayReachItself(const Service& service, const Endpoint& endpoint) {
+  return !endpoint.elsewhere || service.external_local;
+}
+
 bool IsExternallyAccessible(const Service& service, const ServicePort& port) {
   return port.node_port != 0 || !service.external_ips.empty() || !service.load_balancer_ips.empty();
 }

@@ -103,6 +103,12 @@ struct Selection {
 Selection SelectEndpoints(const Service& service, const ServicePort& port,
                           std::vector<Endpoint> endpoints);
 
+// Whether the endpoint may reach itself by way of this node: asked by the pod that it is, it would
+// answer that pod directly, from an address the pod did not ask, so that is masqueraded. Those of
+// other nodes are told apart there; what they send to this node's own addresses is masqueraded
+// anyway, but for policy Local.
+bool MayReachItself(const Service& service, const Endpoint& endpoint);
+
 // Whether traffic comes in by other ways than the cluster IP.
 bool IsExternallyAccessible(const Service& service, const ServicePort& port);
 

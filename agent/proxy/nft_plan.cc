@@ -127,14 +127,10 @@ class NftPortPlanner {
       plan_.members[WithIdentity(Key().Mark(first).bytes() + where)];
     }
   }
-  // A pod that reaches itself through the service would otherwise answer itself directly. Those of
-  // other nodes have their rules there; what they send to this node's own addresses is masqueraded
-  // anyway, but for policy Local.
   void AddHairpins() {
     std::set<net::IpAddress> addresses;
     for (const Endpoint& endpoint : selection_.reachable) {
-      if (endpoint.elsewhere && !service_.external_local) continue;
-      addresses.insert(endpoint.address);
+      if (MayReachItself(service_, endpoint)) addresses.insert(endpoint.address);
     }
     for (const net::IpAddress& address : addresses) {
       ++plan_.hairpin[Key().Add(address).Add(address)];

@@ -149,7 +149,9 @@ class PortPlanner {
     if (!HasEndpoints()) return;
     if (!selection_.cluster.empty()) Balance(cluster_chain_, selection_.cluster);
     if (!selection_.local.empty()) Balance(local_chain_, selection_.local);
-    for (const Endpoint& endpoint : selection_.reachable) PlanEndpoint(endpoint);
+    for (const Endpoint& endpoint : selection_.reachable) {
+      if (HasChain(endpoint)) PlanEndpoint(endpoint);
+    }
     if (!IsExternallyAccessible(service_, port_)) return;
     PlanExternalChain(external);
     if (!UsesFirewall()) return;
@@ -199,13 +201,16 @@ class PortPlanner {
       }
     }
     for (size_t i = 0; i < endpoints.size(); ++i) {
-      std::string rule = comment(endpoints[i]);
+      const bool has_chain = HasChain(endpoints[i]);
+      std::string rule = (has_chain ? "" : "-p " + protocol_ + " ") + comment(endpoints[i]);
       if (size_t left = endpoints.size() - i; left > 1) {
         char probability[32];
         snprintf(probability, sizeof probability, "%.11f", 1.0 / static_cast<double>(left));
         rule += " -m statistic --mode random --probability " + std::string(probability);
       }
-      chain.push_back(rule + " -j " + EndpointChain(name_, port_.transport, endpoints[i]));
+      chain.push_back(rule + (has_chain
+                                  ? " -j " + EndpointChain(name_, port_.transport, endpoints[i])
+                                  : Translation(endpoints[i])));
     }
   }
 
@@ -215,17 +220,27 @@ class PortPlanner {
                : " --mask ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff --rsource";
   }
 
+  // Where traffic takes more than a translation. The others do without: at each change the kernel
+  // follows every chain of the table.
+  bool HasChain(const Endpoint& endpoint) const {
+    return service_.affinity_seconds != 0 || MayReachItself(service_, endpoint);
+  }
+
+  static std::string Translation(const Endpoint& endpoint) {
+    return " -j DNAT --to-destination " + endpoint.address.WithPort(endpoint.port);
+  }
+
   void PlanEndpoint(const Endpoint& endpoint) {
     std::string name = EndpointChain(name_, port_.transport, endpoint);
     std::vector<std::string>& chain = Chain(name);
-    // A pod that reaches itself through the service would otherwise answer itself directly.
-    chain.push_back("-s " + Host(endpoint.address) + " " + Comment(name_) + " -j KUBE-MARK-MASQ");
+    if (MayReachItself(service_, endpoint)) {
+      chain.push_back("-s " + Host(endpoint.address) + " " + Comment(name_) + " -j KUBE-MARK-MASQ");
+    }
     std::string rule = "-p " + protocol_ + " " + Comment(name_);
     if (service_.affinity_seconds != 0) {
       rule += " -m recent --set --name " + name + RecentMask();
     }
-    chain.push_back(rule + " -m " + protocol_ + " -j DNAT --to-destination " +
-                    endpoint.address.WithPort(endpoint.port));
+    chain.push_back(rule + " -m " + protocol_ + Translation(endpoint));
   }
 
   const PlanContext& context_;

@@ -1,5 +1,6 @@
 // The rules of a service on this node, and of all services: pure functions from state to rules, in
-// kube-proxy's shape (chain names, comments and order as `iptables-save` shows them there).
+// kube-proxy's shape (chain names, comments and order as `iptables-save` shows them there), but
+// that endpoints have chains of their own only where they need them (PortPlanner::HasChain).
 #pragma once
 
 #include <array>

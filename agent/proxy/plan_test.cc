@@ -1,5 +1,5 @@
 // Golden rules. Chain names are kube-proxy's own for these names (its tests and any cluster show
-// them).
+// them). Endpoints are on another node where nothing else is said.
 #include "agent/proxy/plan.h"
 
 #include <gmock/gmock.h>
@@ -69,16 +69,29 @@ TEST(Plan, ClusterIp) {
                    {MakeSlice("svc1", {{"10.180.0.1"}, {"10.180.0.2"}, {"10.180.0.3"}})}),
             R"(
 -A KUBE-SERVICES -d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 cluster IP" -m tcp --dport 80 -j KUBE-SVC-XPGD46QRK7WJZT7O
--A KUBE-SEP-ICDUIKC33SFI6ZPR -s 10.180.0.3/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
--A KUBE-SEP-ICDUIKC33SFI6ZPR -p tcp -m comment --comment "ns1/svc1:p80" -m tcp -j DNAT --to-destination 10.180.0.3:80
--A KUBE-SEP-LXVODXWDISEETFEF -s 10.180.0.2/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
--A KUBE-SEP-LXVODXWDISEETFEF -p tcp -m comment --comment "ns1/svc1:p80" -m tcp -j DNAT --to-destination 10.180.0.2:80
--A KUBE-SEP-SXIVWICOYRO3J4NJ -s 10.180.0.1/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
--A KUBE-SEP-SXIVWICOYRO3J4NJ -p tcp -m comment --comment "ns1/svc1:p80" -m tcp -j DNAT --to-destination 10.180.0.1:80
 -A KUBE-SVC-XPGD46QRK7WJZT7O ! -s 10.0.0.0/8 -d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ
--A KUBE-SVC-XPGD46QRK7WJZT7O -m comment --comment "ns1/svc1:p80 -> 10.180.0.1:80" -m statistic --mode random --probability 0.33333333333 -j KUBE-SEP-SXIVWICOYRO3J4NJ
--A KUBE-SVC-XPGD46QRK7WJZT7O -m comment --comment "ns1/svc1:p80 -> 10.180.0.2:80" -m statistic --mode random --probability 0.50000000000 -j KUBE-SEP-LXVODXWDISEETFEF
--A KUBE-SVC-XPGD46QRK7WJZT7O -m comment --comment "ns1/svc1:p80 -> 10.180.0.3:80" -j KUBE-SEP-ICDUIKC33SFI6ZPR
+-A KUBE-SVC-XPGD46QRK7WJZT7O -p tcp -m comment --comment "ns1/svc1:p80 -> 10.180.0.1:80" -m statistic --mode random --probability 0.33333333333 -j DNAT --to-destination 10.180.0.1:80
+-A KUBE-SVC-XPGD46QRK7WJZT7O -p tcp -m comment --comment "ns1/svc1:p80 -> 10.180.0.2:80" -m statistic --mode random --probability 0.50000000000 -j DNAT --to-destination 10.180.0.2:80
+-A KUBE-SVC-XPGD46QRK7WJZT7O -p tcp -m comment --comment "ns1/svc1:p80 -> 10.180.0.3:80" -j DNAT --to-destination 10.180.0.3:80
+)");
+}
+
+// What may reach itself by way of this node: its own pods, and endpoints made by hand, of which
+// nobody says where they are.
+TEST(Plan, EndpointsThatMayReachThemselvesHaveChains) {
+  EXPECT_EQ(Render(Context(), MakeService("svc1", "172.30.0.41", "UDP"),
+                   {MakeSlice("svc1", {{"10.180.0.1"}, {"10.180.0.2", "this-node"}}, "UDP"),
+                    MakeSlice("svc1", {{"10.180.0.3", ""}}, "UDP", "p80", 80, "2")}),
+            R"(
+-A KUBE-SERVICES -d 172.30.0.41/32 -p udp -m comment --comment "ns1/svc1:p80 cluster IP" -m udp --dport 80 -j KUBE-SVC-OJWW7NSBVZTDHXNW
+-A KUBE-SEP-DDIIKABLWMIVHFVJ -s 10.180.0.3/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
+-A KUBE-SEP-DDIIKABLWMIVHFVJ -p udp -m comment --comment "ns1/svc1:p80" -m udp -j DNAT --to-destination 10.180.0.3:80
+-A KUBE-SEP-FKEZZZ47TJGP5J5J -s 10.180.0.2/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
+-A KUBE-SEP-FKEZZZ47TJGP5J5J -p udp -m comment --comment "ns1/svc1:p80" -m udp -j DNAT --to-destination 10.180.0.2:80
+-A KUBE-SVC-OJWW7NSBVZTDHXNW ! -s 10.0.0.0/8 -d 172.30.0.41/32 -p udp -m comment --comment "ns1/svc1:p80 cluster IP" -m udp --dport 80 -j KUBE-MARK-MASQ
+-A KUBE-SVC-OJWW7NSBVZTDHXNW -p udp -m comment --comment "ns1/svc1:p80 -> 10.180.0.1:80" -m statistic --mode random --probability 0.33333333333 -j DNAT --to-destination 10.180.0.1:80
+-A KUBE-SVC-OJWW7NSBVZTDHXNW -m comment --comment "ns1/svc1:p80 -> 10.180.0.2:80" -m statistic --mode random --probability 0.50000000000 -j KUBE-SEP-FKEZZZ47TJGP5J5J
+-A KUBE-SVC-OJWW7NSBVZTDHXNW -m comment --comment "ns1/svc1:p80 -> 10.180.0.3:80" -j KUBE-SEP-DDIIKABLWMIVHFVJ
 )");
 }
 
@@ -107,10 +120,8 @@ TEST(Plan, NodePortAndExternalAddresses) {
 -A KUBE-NODEPORTS -p tcp -m comment --comment "ns1/svc1:p80" -m tcp --dport 30080 -j KUBE-EXT-XPGD46QRK7WJZT7O
 -A KUBE-EXT-XPGD46QRK7WJZT7O -m comment --comment "masquerade traffic for ns1/svc1:p80 external destinations" -j KUBE-MARK-MASQ
 -A KUBE-EXT-XPGD46QRK7WJZT7O -j KUBE-SVC-XPGD46QRK7WJZT7O
--A KUBE-SEP-SXIVWICOYRO3J4NJ -s 10.180.0.1/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
--A KUBE-SEP-SXIVWICOYRO3J4NJ -p tcp -m comment --comment "ns1/svc1:p80" -m tcp -j DNAT --to-destination 10.180.0.1:80
 -A KUBE-SVC-XPGD46QRK7WJZT7O ! -s 10.0.0.0/8 -d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ
--A KUBE-SVC-XPGD46QRK7WJZT7O -m comment --comment "ns1/svc1:p80 -> 10.180.0.1:80" -j KUBE-SEP-SXIVWICOYRO3J4NJ
+-A KUBE-SVC-XPGD46QRK7WJZT7O -p tcp -m comment --comment "ns1/svc1:p80 -> 10.180.0.1:80" -j DNAT --to-destination 10.180.0.1:80
 )");
 }
 
@@ -158,7 +169,6 @@ TEST(Plan, SessionAffinityAndMasqueradeAll) {
   context.masquerade_all = true;
   EXPECT_EQ(Render(context, service, {MakeSlice("svc1", {{"10.180.0.1"}})}), R"(
 -A KUBE-SERVICES -d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 cluster IP" -m tcp --dport 80 -j KUBE-SVC-XPGD46QRK7WJZT7O
--A KUBE-SEP-SXIVWICOYRO3J4NJ -s 10.180.0.1/32 -m comment --comment "ns1/svc1:p80" -j KUBE-MARK-MASQ
 -A KUBE-SEP-SXIVWICOYRO3J4NJ -p tcp -m comment --comment "ns1/svc1:p80" -m recent --set --name KUBE-SEP-SXIVWICOYRO3J4NJ --mask 255.255.255.255 --rsource -m tcp -j DNAT --to-destination 10.180.0.1:80
 -A KUBE-SVC-XPGD46QRK7WJZT7O -d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ
 -A KUBE-SVC-XPGD46QRK7WJZT7O -m comment --comment "ns1/svc1:p80 -> 10.180.0.1:80" -m recent --rcheck --seconds 10800 --reap --name KUBE-SEP-SXIVWICOYRO3J4NJ --mask 255.255.255.255 --rsource -j KUBE-SEP-SXIVWICOYRO3J4NJ

@@ -91,7 +91,7 @@ TEST_F(ProxyTest, AChangeWritesOnlyItsOwnChains) {
   Settle();
   auto payloads = iptables_.TakePayloads();
   ASSERT_THAT(payloads, SizeIs(1));
-  // One new endpoint chain and the service's own: nothing of the others, no shared chain.
+  // The service's own chain: nothing of the others, no shared chain.
   EXPECT_THAT(payloads[0], Not(HasSubstr("svc8")));
   EXPECT_THAT(payloads[0], Not(HasSubstr("KUBE-SERVICES")));
   EXPECT_THAT(payloads[0], Not(HasSubstr("*filter")));
@@ -110,14 +110,19 @@ TEST_F(ProxyTest, IncrementalEqualsFull) {
     if (i % 5 == 0) service.mutable_spec()->set_session_affinity("ClientIP");
     if (i % 7 == 0) service.mutable_spec()->set_external_traffic_policy("Local");
     proxy_->SetService(service);
-    proxy_->SetEndpointSlice(
-        MakeSlice(name, {{"10.1.0." + std::to_string(i)}, {"10.1.1.1"}}, i % 3 ? "TCP" : "UDP"));
+    proxy_->SetEndpointSlice(MakeSlice(
+        name, {{"10.1.0." + std::to_string(i), i % 6 < 3 ? "this-node" : "other"}, {"10.1.1.1"}},
+        i % 3 ? "TCP" : "UDP"));
     if (i % 4 == 0) Settle();
   }
   Settle();
   for (int i = 0; i < 30; ++i) {
     std::string name = "svc" + std::to_string(i);
-    if (i % 2 == 0) proxy_->DeleteEndpointSlice("ns1", name + "-1");
+    if (i % 2 == 0) {
+      proxy_->DeleteEndpointSlice("ns1", name + "-1");
+    } else {
+      proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1.1.1", "this-node"}}, i % 3 ? "TCP" : "UDP"));
+    }
     if (i % 3 == 0) proxy_->DeleteService("ns1", name);
     if (i % 6 == 0) Settle();
   }
@@ -222,7 +227,7 @@ TEST_F(ProxyTest, ManyServicesGoInPieces) {
       std::string name = "svc" + std::to_string(i);
       std::string tail = std::to_string(i / 250) + "." + std::to_string(i % 250 + 1);
       proxy_->SetService(MakeService(name, "172.30." + tail));
-      proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1." + tail}}));
+      proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1." + tail, "this-node"}}));
     }
   };
   tell(0, kMany);
