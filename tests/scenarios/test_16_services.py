@@ -16,6 +16,7 @@ from tests.scenarios.conftest import KUBECTL_VERSIONS, MANIFESTS, Kube, clean_na
 from tests.support import images
 from tests.support.cluster import TOP, Cluster
 from tests.support.waiting import settled, wait_for
+from tests.support.web_server import serving
 
 DNS = "10.96.0.10"
 # New connections per second that are asked for; fewer where the machine cannot do so many.
@@ -208,11 +209,9 @@ def test_a_pools_address_is_answered_for(kube_pooled, pooled):
         assert json.loads(answer[:-3])["localEndpoints"] == (1 if node.name == host else 0)
     # The node's own programs (its log of a web server, say) are not at the address.
     machine = next(node for node in pooled.nodes if node.name == host)
-    _, listening = machine.start("listen.log", "timeout", "20", "python3", "-m", "http.server", "9999")
-    wait_for("the node's own server", lambda: outside.run(
-        "curl", "-fs", f"http://{machine.address}:9999/", check=False).returncode == 0)
-    assert outside.run("curl", "-s", "--max-time", "5", f"http://{address}:9999/", check=False).returncode == 7
-    listening.terminate()
+    with serving(machine, 9999):
+        outside.run("curl", "-fs", "--max-time", "5", f"http://{machine.address}:9999/")
+        assert outside.run("curl", "-s", "--max-time", "5", f"http://{address}:9999/", check=False).returncode == 7
     kube("delete", "service", "lb")
     wait_for("the link to go", lambda: "skiff-lb" not in machine.run("ip", "link").stdout)
 

@@ -5,6 +5,7 @@ import os
 import signal
 
 from tests.support.waiting import wait_for
+from tests.support.web_server import serving
 
 
 def _web(kube, cluster):
@@ -132,17 +133,12 @@ def test_load_balancers_are_told_of_nodes_that_go(kube_new, cluster):
 
 def test_a_health_check_port_that_is_taken_is_told(kube_new, cluster):
     node = cluster.nodes[0]
-    pid, taking = node.start("taking.log", "python3", "-m", "http.server", "30999")
-    try:
-        wait_for("the port to be taken", lambda: ":30999 " in node.run("ss", "-Hltn").stdout)
+    with serving(node, 30999):
         kube_new("apply", "-f", "-", input=json.dumps({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "checked"},
             "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999,
                      "selector": {"app": "none"}, "ports": [{"port": 80}]}}))
         wait_for("the event", lambda: "FailedToStartServiceHealthcheck" in kube_new.out("describe", "service", "checked"))
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        taking.wait(20)
     metrics = node.run("curl", "-fsS", "http://127.0.0.1:10248/metrics").stdout
     assert "\nskiff_agent_service_rules_synced 1\n" in metrics and "\nskiff_agent_service_rules_failures_total 0" in metrics
     kube_new("delete", "service", "checked")
