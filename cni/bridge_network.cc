@@ -434,7 +434,7 @@ Result<> BridgeNetwork::Impl::RemoveAll() {
   }
   TRY(link_removal_.Flush());
   std::lock_guard lock(node_mutex_);
-  auto ours = [this](std::string_view chain) { return chain.starts_with(config_.chains + "-"); };
+  auto ours = [this](std::string_view chain) { return IsNodeChain(config_.chains, chain); };
   for (net::IpFamily family : net::kIpFamilies) {
     if (!iptables_.Supports(family)) continue;
     TRY(net::RemoveChains(iptables_, family, "nat", ours));

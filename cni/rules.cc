@@ -90,6 +90,22 @@ std::string PostroutingRules(const NodeRulesSpec& spec) {
   return out;
 }
 
+// What passes the node to and from pods of these ranges, and what Services send on.
+std::string ForwardRules(std::string_view chain, net::IpFamily family,
+                         const std::vector<net::IpPrefix>& pod_cidrs) {
+  const std::string add = "-A " + std::string(chain) + " ";
+  std::string out;
+  for (const net::IpPrefix& pods : pod_cidrs) {
+    if (pods.family() != family) continue;
+    out += add + "-s " + pods.ToString() + " -j ACCEPT\n";
+    out += add + "-d " + pods.ToString() + " -j ACCEPT\n";
+  }
+  // What the service proxy's nftables mode lets in for pods of other nodes; it cannot accept in the
+  // place of these tables.
+  out += add + "-m mark --mark " + std::string(kServiceMark) + " -j ACCEPT\n";
+  return out + add + "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+}
+
 std::string AppendJumps(const std::vector<std::string>& jumps) {
   std::string out;
   for (const std::string& jump : jumps) out += "-A " + jump + "\n";
@@ -129,14 +145,7 @@ std::string PlanNodeRules(const NodeRulesSpec& spec, const std::vector<Lease>& l
     out += "-A " + input + " -d 127.0.0.0/8 -i " + spec.bridge +
            " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n";
   }
-  for (const net::IpPrefix& pods : spec.pod_cidrs) {
-    out += "-A " + forward + " -s " + pods.ToString() + " -j ACCEPT\n";
-    out += "-A " + forward + " -d " + pods.ToString() + " -j ACCEPT\n";
-  }
-  // What the service proxy's nftables mode lets in for pods of other nodes; it cannot accept in the
-  // place of these tables.
-  out += "-A " + forward + " -m mark --mark " + std::string(kServiceMark) + " -j ACCEPT\n";
-  out += "-A " + forward + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
+  out += ForwardRules(forward, spec.family, spec.pod_cidrs);
   return out + AppendJumps(missing_filter_jumps) + "COMMIT\n";
 }
 
@@ -147,6 +156,23 @@ std::string PlanHostPorts(const NodeRulesSpec& spec, const std::vector<Lease>& l
     out += ":" + ChainOf(spec, *gone) + " - [0:0]\n-X " + ChainOf(spec, *gone) + "\n";
   }
   return out + "COMMIT\n";
+}
+
+bool IsNodeChain(std::string_view chains, std::string_view chain) {
+  if (!chain.starts_with(chains)) return false;
+  chain.remove_prefix(chains.size());
+  if (chain.starts_with("-HP-")) return true;
+  constexpr std::string_view kNames[] = {"-HOSTPORTS", "-MARK-MASQ", "-POSTROUTING", "-INPUT",
+                                         "-FORWARD"};
+  return std::find(std::begin(kNames), std::end(kNames), chain) != std::end(kNames);
+}
+
+std::vector<std::string> PodsJumps() { return {"FORWARD -j " + std::string(kPodsChain)}; }
+
+std::string PlanPodForwarding(net::IpFamily family, const std::vector<net::IpPrefix>& pod_cidrs,
+                              const std::vector<std::string>& missing_jumps) {
+  return "*filter\n:" + std::string(kPodsChain) + " - [0:0]\n" +
+         ForwardRules(kPodsChain, family, pod_cidrs) + AppendJumps(missing_jumps) + "COMMIT\n";
 }
 
 }  // namespace skiff::cni

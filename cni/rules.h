@@ -8,6 +8,9 @@
 //   filter  SKIFF-INPUT          keeps pods from the node's 127.0.0.0/8, which route_localnet opens
 //           SKIFF-FORWARD        accepts what goes to and from pods, and services' traffic to pods
 //                                of other nodes; last in FORWARD, so that others' refusals stand
+//
+// Where CNI plugins make the pods' network, a chain of filter alone (cni/pod_forwarding.h):
+//           SKIFF-PODS           in FORWARD, as SKIFF-FORWARD, for all pods of the cluster
 #pragma once
 
 #include <string>
@@ -48,5 +51,14 @@ std::string PlanHostPorts(const NodeRulesSpec& spec, const std::vector<Lease>& l
 
 // Whether the pod has host ports in the family.
 bool HasHostPorts(const Lease& lease, net::IpFamily family);
+
+// Whether a chain of this name is one of the network's, of nat or filter, but SKIFF-PODS.
+bool IsNodeChain(std::string_view chains, std::string_view chain);
+
+inline constexpr std::string_view kPodsChain = "SKIFF-PODS";
+std::vector<std::string> PodsJumps();
+// A whole payload, as PlanNodeRules. Of the CIDRs, those of the family count.
+std::string PlanPodForwarding(net::IpFamily family, const std::vector<net::IpPrefix>& pod_cidrs,
+                              const std::vector<std::string>& missing_jumps);
 
 }  // namespace skiff::cni

@@ -35,7 +35,7 @@ std::string Plan(net::FakeIptables& iptables, const std::vector<Lease>& leases) 
   return PlanNodeRules(Spec(), leases, nat, filter);
 }
 
-bool IsOurs(std::string_view chain) { return chain.starts_with("SKIFF-"); }
+bool IsOurs(std::string_view chain) { return IsNodeChain(kNodeChains, chain); }
 
 TEST(CniRules, MasqueradesWhatLeavesTheCluster) {
   net::FakeIptables iptables;
@@ -65,6 +65,16 @@ TEST(CniRules, ChainsAreNamedAfterTheNetwork) {
       PlanNodeRules(spec, leases, NatJumps(spec.chains), FilterJumps(spec.chains));
   EXPECT_EQ(plan.find("SKIFF-"), std::string::npos) << plan;
   EXPECT_TRUE(iptables.Restore(kV4, plan).ok());
+}
+
+// Others' chains have names like the built-in network's own; they stay when it goes.
+TEST(CniRules, OthersChainsAreNotTheNetworks) {
+  for (const char* own : {"SKIFF-FORWARD", "SKIFF-HOSTPORTS", "SKIFF-HP-XJ4BNP4PAHH6UQKB"}) {
+    EXPECT_TRUE(IsNodeChain("SKIFF", own)) << own;
+  }
+  for (const char* other : {"SKIFF-DNS", "SKIFF-LB", "SKIFF-PODS", "SKCABCDE-FORWARD", "SKIFF"}) {
+    EXPECT_FALSE(IsNodeChain("SKIFF", other)) << other;
+  }
 }
 
 TEST(CniRules, AppliedAgainChangesNothing) {

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/net/iptables.h"
 #include "base/net/nft.h"
+#include "cni/pod_forwarding.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
 #include "proto/k8s/discovery/v1/discovery.pb.h"
@@ -131,6 +132,16 @@ std::unique_ptr<proxy::BalancerAddresses> MakeBalancers(const AgentConfig& confi
   return std::make_unique<proxy::BalancerAddresses>(config.node_name, deps.blocking, deps.iptables);
 }
 
+std::unique_ptr<cni::PodForwarding> MakeForwarding(const AgentConfig& config,
+                                                   const NodeNetworkDeps& deps) {
+  // Another proxy brings its own rules.
+  if (config.proxy_mode == "none" || config.server.empty()) return nullptr;
+  auto forwarding = std::make_unique<cni::PodForwarding>(*deps.iptables, deps.blocking);
+  // Another runtime's network is never the built-in one; of ours, SetBuiltInPodNetwork tells.
+  if (!config.runtime_endpoint.empty()) forwarding->SetWanted(true);
+  return forwarding;
+}
+
 std::unique_ptr<PolicyLink> MakePolicies(const AgentConfig& config, Executor& blocking) {
   // Another runtime's network need not pass where the rules are; without a cluster there are no
   // policies.
@@ -161,9 +172,10 @@ struct NodeNetwork::Parts {
   bool proxy_fed = false, dns_fed = false, balancers_fed = false;
   // What they were started with: they begin anew where it changes.
   std::string settings_bytes;
-  std::unique_ptr<OverlayLink> overlay;  // null: none is wanted
-  std::unique_ptr<PolicyLink> policies;  // null: none are enforced
-  std::string zone = {};                 // this node's
+  std::unique_ptr<OverlayLink> overlay;            // null: none is wanted
+  std::unique_ptr<PolicyLink> policies;            // null: none are enforced
+  std::unique_ptr<cni::PodForwarding> forwarding;  // null: another program proxies
+  std::string zone = {};                           // this node's
   std::atomic<bool> node_eligible = true;
   mutable std::mutex proxy_mutex = {};
   std::unique_ptr<http::Server> proxy_health = nullptr;  // null: not served
@@ -195,7 +207,8 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .dns = nullptr,
                        .balancers = MakeBalancers(config, deps),
                        .overlay = MakeOverlay(config, deps),
-                       .policies = MakePolicies(config, deps.blocking)}) {
+                       .policies = MakePolicies(config, deps.blocking),
+                       .forwarding = MakeForwarding(config, deps)}) {
   parts_->ServeProxyHealth();
 }
 NodeNetwork::~NodeNetwork() = default;
@@ -292,6 +305,10 @@ void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
   if (parts_->overlay != nullptr) {
     parts_->overlay->SetPodCidrs(ParseAll<net::IpPrefix>(welcome.pod_cidrs()));
   }
+  if (parts_->forwarding != nullptr) {
+    parts_->forwarding->SetClusterCidrs(
+        ParseAll<net::IpPrefix>(welcome.settings().cluster_cidrs()));
+  }
 }
 
 void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
@@ -306,6 +323,7 @@ void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
 
 void NodeNetwork::SetBuiltInPodNetwork(bool built_in) {
   if (parts_->overlay != nullptr) parts_->overlay->SetWanted(built_in);
+  if (parts_->forwarding != nullptr) parts_->forwarding->SetWanted(!built_in);
 }
 
 void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
@@ -379,6 +397,7 @@ Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft) {
   TRY(proxy::RemoveAllRules(iptables));
   TRY(proxy::RemoveAllRules(nft));
   TRY(policy::RemovePolicyTables(nft));
+  TRY(cni::RemovePodForwarding(iptables));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));
   TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig()));
