@@ -1,9 +1,6 @@
 // The sandbox half of RuntimeService.
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <mutex>
+#include <optional>
 
 #include "base/log.h"
 #include "base/os/files.h"
@@ -27,17 +24,11 @@ struct Attaching {
 // before its name, by which a sandbox is known to be whole.
 Result<> WriteSandboxFile(const std::string& path, std::string_view text,
                           const api::UserNamespace& users) {
-  constexpr mode_t kMode = 0644;
-  if (users.mode() != api::POD || users.uids().empty() || users.gids().empty()) {
-    return WriteFileAtomic(path, text, Durability::kNone, kMode);
+  std::optional<FileOwner> owner;
+  if (users.mode() == api::POD && !users.uids().empty() && !users.gids().empty()) {
+    owner = {users.uids(0).host_id(), users.gids(0).host_id()};
   }
-  const std::string unnamed = path + ".new";
-  TRY(WriteFileAtomic(unnamed, text, Durability::kNone, kMode));
-  if (::chown(unnamed.c_str(), users.uids(0).host_id(), users.gids(0).host_id()) != 0) {
-    return Error::Sys(errno, "chown", unnamed);
-  }
-  if (::rename(unnamed.c_str(), path.c_str()) != 0) return Error::Sys(errno, "rename", path);
-  return {};
+  return WriteFileAtomic(path, text, Durability::kNone, 0644, owner);
 }
 
 }  // namespace

@@ -122,12 +122,15 @@ Result<> WriteControlFile(const std::string& path, std::string_view value) {
 }
 
 Result<> WriteFileAtomic(const std::string& path, std::string_view data, Durability durability,
-                         mode_t mode) {
+                         mode_t mode, std::optional<FileOwner> owner) {
   static std::atomic<uint64_t> sequence{0};
   std::string temporary =
       path + ".tmp" + std::to_string(::getpid()) + "." + std::to_string(sequence++);
   auto write = [&]() -> Result<> {
     UniqueFd fd = TRY(OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL, mode));
+    if (owner && ::fchown(fd.get(), owner->user, owner->group) != 0) {
+      return Error::Sys(errno, "chown", temporary);
+    }
     TRY(WriteAll(fd.get(), data).With(temporary));
     if (durability == Durability::kPower && ::fsync(fd.get()) != 0) {
       return Error::Sys(errno, "fsync", temporary);

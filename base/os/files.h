@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,9 +31,15 @@ enum class Durability {
   kNone,   // survives a crash of this process
   kPower,  // survives a power cut: the file and its directory are synced
 };
-// Replaces the file in one step (temporary file, rename): readers see the old or the new content.
+struct FileOwner {
+  uid_t user = 0;
+  gid_t group = 0;
+};
+// Replaces the file in one step (temporary file, rename): readers see the old or the new content,
+// and never the new one with another owner than the one given, which is this process where none is.
 Result<> WriteFileAtomic(const std::string& path, std::string_view data,
-                         Durability durability = Durability::kPower, mode_t mode = 0600);
+                         Durability durability = Durability::kPower, mode_t mode = 0600,
+                         std::optional<FileOwner> owner = std::nullopt);
 
 // mkdir -p; directories that exist are left as they are.
 Result<> MakeDirectories(const std::string& path, mode_t mode = 0755);

@@ -21,6 +21,30 @@ TEST(FilesTest, WritesAtomicallyAndReadsBack) {
   EXPECT_EQ(ListDirectory(dir.path()).value(), std::vector<std::string>{"record"});
 }
 
+TEST(FilesTest, AFileHasItsOwnerWithItsName) {
+  TempDir dir = TempDir::Make().value();
+  const std::string path = dir.path() + "/record";
+  ASSERT_TRUE(
+      WriteFileAtomic(path, "mine", Durability::kNone, 0644, FileOwner{::getuid(), ::getgid()})
+          .ok());
+  // Root may give files away; for others it fails, and what was there stays.
+  const FileOwner another{4711, 4712};
+  const auto given = WriteFileAtomic(path, "another's", Durability::kNone, 0644, another);
+  struct stat info;
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  if (::getuid() == 0) {
+    ASSERT_TRUE(given.ok()) << given.error().ToString();
+    EXPECT_EQ(info.st_uid, another.user);
+    EXPECT_EQ(info.st_gid, another.group);
+    EXPECT_EQ(ReadFile(path).value(), "another's");
+  } else {
+    EXPECT_EQ(given.error().sys_errno(), EPERM);
+    EXPECT_EQ(info.st_uid, ::getuid());
+    EXPECT_EQ(ReadFile(path).value(), "mine");
+  }
+  EXPECT_EQ(ListDirectory(dir.path()).value(), std::vector<std::string>{"record"});
+}
+
 TEST(FilesTest, AFailedAtomicWriteLeavesNothing) {
   TempDir dir = TempDir::Make().value();
   std::string target = dir.path() + "/taken";
