@@ -140,10 +140,17 @@ void Mux::SendBytes(std::string bytes, Stream::WriteDone done) {
     Mux& mux = *self;
     mux.Post([self = std::move(self), size, done = std::move(done), written]() mutable {
       self->unsent_bytes_ -= size;
-      if (!written.ok()) self->Fail(written.error());
+      if (!written.ok()) self->OnWriteFailed(written.error());
       if (done) done(std::move(written));
     });
   });
+}
+
+// The peer has left, but what it said before is still to be heard: the reading ends behind that. It
+// is not waited for where a full stream holds it up and somebody wants to know that the peer is
+// gone.
+void Mux::OnWriteFailed(const Error& error) {
+  if (!reading_ && on_gone_) Fail(error);
 }
 
 void Mux::SendAnswer(std::string bytes) {
@@ -228,10 +235,10 @@ void Mux::DeliverEndToAll() {
   }
 }
 
+// What came before it can still be read.
 void Mux::DeliverReset(uint32_t id) {
   Channel* channel = Find(id);
   if (channel == nullptr) return;
-  Discard(id);
   channel->reset = true;
   OnForgotten(id);
   Settle(id, *channel);
@@ -240,12 +247,12 @@ void Mux::DeliverReset(uint32_t id) {
 
 void Mux::Settle(uint32_t id, Channel& channel) {
   if (!channel.reader) return;
-  if (channel.reset) {
-    return std::exchange(channel.reader,
-                         nullptr)(Error(Code::kUnavailable, "the stream was reset"));
-  }
   if (channel.received.empty()) {
     if (channel.peer_ended) return std::exchange(channel.reader, nullptr)(std::string());
+    if (channel.reset) {
+      Error reset(Code::kUnavailable, "the stream was reset");
+      return std::exchange(channel.reader, nullptr)(std::move(reset));
+    }
     if (gone_) std::exchange(channel.reader, nullptr)(Gone());
     return;
   }
@@ -310,6 +317,7 @@ void Mux::Reset(uint32_t id) {
   Channel* channel = Find(id);
   if (channel == nullptr || channel->reset) return;
   if (std::string reset = EncodeReset(id); !reset.empty()) SendBytes(std::move(reset), nullptr);
+  Discard(id);
   DeliverReset(id);
 }
 
@@ -329,6 +337,7 @@ void Mux::ForgetIfDone(uint32_t id) {
   if (!channel->reset && !(channel->peer_ended && channel->write_closed)) return;
   channels_.erase(id);
   OnForgotten(id);
+  if (channels_.empty()) OnAllDone();
 }
 
 }  // namespace skiff::streaming

@@ -76,6 +76,8 @@ class Mux : public std::enable_shared_from_this<Mux> {
   virtual void OnForgotten(uint32_t /*id*/) {}
   // The connection is over: handlers that hold this alive are to be dropped.
   virtual void OnEnded() {}
+  // No stream is left.
+  virtual void OnAllDone() {}
   // The handle of a stream whose writing side is closed is gone.
   virtual void OnReleased(uint32_t /*id*/) {}
 
@@ -104,6 +106,7 @@ class Mux : public std::enable_shared_from_this<Mux> {
   class Reading;
 
   Channel* Find(uint32_t id);
+  void OnWriteFailed(const Error& error);
   void ReadMore();
   void OnRead(Result<std::string> bytes);
   void Settle(uint32_t id, Channel& channel);

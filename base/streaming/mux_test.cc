@@ -6,7 +6,11 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <functional>
+#include <optional>
+
 #include "base/streaming/fd_stream.h"
+#include "base/streaming/spdy_connection.h"
 #include "base/streaming/stream_pair.h"
 #include "base/streaming/websocket_channels.h"
 
@@ -54,6 +58,55 @@ TEST(MuxTest, ExecutorThatStopsFreesIt) {
   }
   EXPECT_TRUE(before_its_turn.expired());
   EXPECT_TRUE(under_way.expired());
+}
+
+// A server that is done resets its streams and closes, also while we still write: what it said
+// before is heard to its end, however late it is read.
+TEST(MuxTest, WhatThePeerSaidBeforeItLeftIsHeard) {
+  ManualExecutor executor;
+  auto [ours, theirs] = MakeStreamPair(executor);
+  auto mux = std::make_shared<SpdyConnection>(executor, std::move(ours));
+  constexpr uint32_t kId = 1;
+  mux->Open(kId);
+  std::shared_ptr<Stream> handle = mux->Attach(kId);
+  mux->Post([mux] { mux->Announce(kId, {}); });
+  mux->Start();
+  executor.RunUntilIdle();
+
+  const std::string piece(16 << 10, 's');
+  constexpr int kPieces = 100;  // much more than waits unread on our side
+  static_assert(kPieces * (16 << 10) > 2 * kMaxStreamBacklogBytes);
+  for (int i = 0; i < kPieces; ++i) theirs->Write(SpdyWriter::Data(kId, piece, false), nullptr);
+  theirs->Write(SpdyWriter::Reset(kId, SpdyResetStatus::kCancel), nullptr);
+  theirs->CloseWrite();
+  theirs.reset();
+  handle->Write("nobody hears this", nullptr);
+  executor.RunUntilIdle();
+
+  size_t heard = 0;
+  std::optional<Error> end;
+  std::function<void()> read = [&] {
+    handle->Read([&](Result<std::string> data) {
+      if (!data.ok()) {
+        end = data.error();
+        return;
+      }
+      heard += data->size();
+      read();
+    });
+  };
+  read();
+  executor.RunUntilIdle();
+  EXPECT_EQ(heard, kPieces * piece.size());
+  ASSERT_TRUE(end.has_value());
+  EXPECT_EQ(end->code(), Code::kUnavailable);
+  // With the last handle the connection is given up.
+  std::weak_ptr<Mux> weak = mux;
+  mux.reset();
+  handle.reset();
+  read = nullptr;
+  executor.RunUntilIdle();
+  EXPECT_TRUE(weak.expired());
 }
 
 // The loop of the descriptors and the executor of the connection end at any moment of their talk.

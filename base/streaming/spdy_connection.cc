@@ -129,7 +129,10 @@ void SpdyConnection::OnConsumed(uint32_t id, size_t bytes) {
   TellConsumed(id, found->second.consumed_bytes);
 }
 
+// To a server that does not control the flow it would mean nothing, and be left unread when the
+// server closes, by which what is still on the way from there would be lost.
 void SpdyConnection::TellConsumed(uint32_t id, size_t& consumed_bytes) {
+  if (is_client_ && !peer_controls_flow_) return;
   if (consumed_bytes < kSpdyInitialWindowBytes / 2) return;
   SendAnswer(SpdyWriter::WindowUpdate(id, static_cast<uint32_t>(consumed_bytes)));
   consumed_bytes = 0;
@@ -143,6 +146,10 @@ void SpdyConnection::OnForgotten(uint32_t id) {
   for (auto& [data, done] : window.waiting) {
     if (done) done(Error(Code::kUnavailable, "the stream was reset"));
   }
+}
+
+void SpdyConnection::OnAllDone() {
+  if (is_client_) Abort();
 }
 
 void SpdyConnection::OnEnded() {

@@ -12,9 +12,9 @@
 
 namespace skiff::streaming {
 
-// Kubernetes clients (moby/spdystream) neither send nor obey WINDOW_UPDATE, so towards a peer that
-// has never sent one we rely on the transport's flow control alone. To the others we keep the
-// rules.
+// moby/spdystream, which Kubernetes' clients and CRI runtimes use, neither sends nor obeys
+// WINDOW_UPDATE, so towards a peer that has never sent one we rely on the transport's flow control
+// alone. To the others, and to all clients, we keep the rules.
 class SpdyConnection : public Mux, private SpdySink {
  public:
   using Mux::Mux;
@@ -25,7 +25,7 @@ class SpdyConnection : public Mux, private SpdySink {
   void set_on_stream(StreamHandler handler) { on_stream_ = std::move(handler); }
 
   // As the client: tells the server of a stream that Open has made known. On the strand; ids are
-  // odd and grow.
+  // odd and grow. The connection ends when we are done with all of them: servers wait for that.
   void Announce(uint32_t id, const SpdyHeaders& headers);
 
  private:
@@ -47,6 +47,7 @@ class SpdyConnection : public Mux, private SpdySink {
   void SendEnd(uint32_t id) override;
   void OnConsumed(uint32_t id, size_t bytes) override;
   void OnForgotten(uint32_t id) override;
+  void OnAllDone() override;
   void OnEnded() override;
 
   Result<> OnSynStream(uint32_t id, SpdyHeaders headers, bool fin) override;
