@@ -73,7 +73,7 @@ class StreamingServerTest : public ::testing::Test {
   // What comes of the request: empty when the server upgrades the connection.
   std::string Dial(const std::string& url) {
     auto promise = std::make_shared<std::promise<std::string>>();
-    streaming::DialExec(io_, pool_, url, streaming::ExecTransport::kWebSocket, {.out = true},
+    streaming::DialExec(io_, pool_, url, streaming::ClientTransport::kWebSocket, {.out = true},
                         seconds(20), [promise](auto session) {
                           promise->set_value(session.ok() ? "" : session.error().ToString());
                         });

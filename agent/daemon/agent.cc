@@ -202,8 +202,8 @@ Result<> Agent::Parts::StartPods() {
                           MakeCallbacks());
     tunnels = std::make_unique<Tunnels>(
         TunnelDeps{*workers, *cri, *link, tunnel_pool, io, config.pod_logs_dir,
-                   config.runtime_endpoint.empty() ? streaming::ExecTransport::kWebSocket
-                                                   : streaming::ExecTransport::kSpdy});
+                   config.runtime_endpoint.empty() ? streaming::ClientTransport::kWebSocket
+                                                   : streaming::ClientTransport::kSpdy});
   }
   workers->StartWatching();
   if (desired->complete() && link != nullptr) {

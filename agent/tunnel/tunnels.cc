@@ -6,8 +6,11 @@
 #include <algorithm>
 #include <condition_variable>
 #include <future>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "agent/spec/pod_config.h"
 #include "agent/tunnel/log_reader.h"
@@ -226,7 +229,7 @@ class Server {
     if (!url.ok()) return RefusalOf(url.error());
     streaming::ExecStreams streams{wish.in, wish.out, wish.err, wish.tty};
     std::promise<Result<std::shared_ptr<ExecClient>>> dialled;
-    streaming::DialExec(deps_.io, deps_.blocking, *url, deps_.exec_transport, streams, kDialTimeout,
+    streaming::DialExec(deps_.io, deps_.blocking, *url, deps_.transport, streams, kDialTimeout,
                         [&dialled](Result<std::shared_ptr<ExecClient>> client) {
                           dialled.set_value(std::move(client));
                         });
@@ -303,7 +306,26 @@ class Server {
   struct Forward {
     TunnelPtr tunnel;
     std::string url;
-    std::map<uint32_t, std::shared_ptr<Stream>> connections;  // of the receiving thread
+    // Of the receiving thread. Null: nothing more comes from the user.
+    std::map<uint32_t, std::shared_ptr<Stream>> connections;
+    std::vector<std::weak_ptr<Stream>> answering;  // of those, what the pod goes on to say
+
+    // The connection lives as long as the pod says something: who forwards a port for days is not
+    // to hold all that have ended.
+    void CloseInput(uint32_t number) {
+      std::shared_ptr<Stream> data = std::exchange(connections[number], nullptr);
+      data->CloseWrite();
+      std::erase_if(answering, [](const auto& stream) { return stream.expired(); });
+      answering.push_back(data);
+    }
+    void ResetAll() {
+      for (const auto& [number, data] : connections) {
+        if (data != nullptr) data->Reset();
+      }
+      for (const auto& stream : answering) {
+        if (auto data = stream.lock()) data->Reset();
+      }
+    }
   };
 
   std::optional<Refusal> ServePortForward() {
@@ -330,11 +352,9 @@ class Server {
       std::shared_ptr<Stream> data = forward->connections[number];
       if (data == nullptr) continue;
       if (!frame.data.empty()) (void)streaming::WriteBlocking(*data, std::move(frame.data));
-      if (frame.close) data->CloseWrite();
+      if (frame.close) forward->CloseInput(number);
     }
-    for (auto& [number, data] : forward->connections) {
-      if (data != nullptr) data->Reset();
-    }
+    forward->ResetAll();
     (*tunnel)->Finish();
     return std::nullopt;
   }
@@ -352,8 +372,8 @@ class Server {
     auto url = deps_.cri.PortForwardUrl(sandbox->id, {static_cast<int>(port)});
     if (!url.ok()) return fail(url.error().message());
     std::promise<Result<streaming::PortConnection>> dialled;
-    streaming::DialPortForward(deps_.io, deps_.blocking, *url, static_cast<uint16_t>(port),
-                               kDialTimeout,
+    streaming::DialPortForward(deps_.io, deps_.blocking, *url, deps_.transport,
+                               static_cast<uint16_t>(port), kDialTimeout,
                                [&dialled](Result<streaming::PortConnection> connection) {
                                  dialled.set_value(std::move(connection));
                                });

@@ -24,7 +24,8 @@ struct TunnelDeps {
   Executor& blocking;
   streaming::IoThread& io;
   std::string log_dir;  // "/var/log/pods"
-  streaming::ExecTransport exec_transport = streaming::ExecTransport::kWebSocket;
+  // To the runtime.
+  streaming::ClientTransport transport = streaming::ClientTransport::kWebSocket;
 };
 
 // Thread-safe. The executor must be stopped before what the deps name goes away.

@@ -159,11 +159,10 @@ UpgradeRequest WebSocketUpgrade(std::string_view protocols) {
   return request;
 }
 
-UpgradeRequest SpdyUpgrade() {
+UpgradeRequest SpdyUpgrade(std::string_view protocol) {
   return {.method = "POST",
-          .headers =
-              "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n"
-              "Content-Length: 0\r\n",
+          .headers = "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: " + std::string(protocol) +
+                     "\r\nContent-Length: 0\r\n",
           .protocol_header = "X-Stream-Protocol-Version"};
 }
 
@@ -257,6 +256,17 @@ void Dial(IoThread& io, Executor& executor, const std::string& text, UpgradeRequ
   handshake->stream = MakeFdStream(io, std::move(fd).value());
   handshake->done = std::move(done);
   handshake->Start(*url, timeout);
+}
+
+// A server that does not know the protocol says another one.
+void DialSpdy(IoThread& io, Executor& executor, const std::string& url, std::string_view protocol,
+              std::chrono::milliseconds timeout, UpgradedDone done) {
+  Dial(io, executor, url, SpdyUpgrade(protocol), timeout,
+       [protocol = std::string(protocol), done = std::move(done)](Result<Upgraded> upgraded) {
+         if (!upgraded.ok() || upgraded->protocol == protocol) return done(std::move(upgraded));
+         done(Error(Code::kFailedPrecondition, "the server speaks \"" + upgraded->protocol +
+                                                   "\" over SPDY and not " + protocol));
+       });
 }
 
 // ---- exec and attach ----
@@ -394,8 +404,8 @@ void SkipPortPrefix(Executor& executor, std::shared_ptr<Stream> stream, std::str
   });
 }
 
-void OpenPort(Executor& executor, Upgraded upgraded, uint16_t port,
-              std::function<void(Result<PortConnection>)> done) {
+void OpenWebSocketPort(Executor& executor, Upgraded upgraded, uint16_t port,
+                       std::function<void(Result<PortConnection>)> done) {
   auto mux = std::make_shared<WebSocketChannels>(
       executor, std::move(upgraded.stream),
       WebSocketChannels::Options{.role = WebSocketRole::kClient,
@@ -415,29 +425,50 @@ void OpenPort(Executor& executor, Upgraded upgraded, uint16_t port,
   });
 }
 
+// Two streams with the same request id.
+PortConnection OpenSpdyPort(Executor& executor, Upgraded upgraded, uint16_t port) {
+  constexpr uint32_t kErrorId = 1, kDataId = 3;
+  auto mux = std::make_shared<SpdyConnection>(executor, std::move(upgraded.stream));
+  mux->Open(kErrorId);
+  mux->Open(kDataId);
+  PortConnection connection{port, mux->Attach(kDataId), mux->Attach(kErrorId)};
+  mux->Post([mux, number = std::to_string(port)] {
+    mux->Announce(kErrorId, {{"streamtype", "error"}, {"port", number}, {"requestid", "0"}});
+    mux->Announce(kDataId, {{"streamtype", "data"}, {"port", number}, {"requestid", "0"}});
+  });
+  mux->Start();
+  return connection;
+}
+
 }  // namespace
 
-void DialExec(IoThread& io, Executor& executor, const std::string& url, ExecTransport transport,
+void DialExec(IoThread& io, Executor& executor, const std::string& url, ClientTransport transport,
               const ExecStreams& streams, std::chrono::milliseconds timeout,
               std::function<void(Result<std::shared_ptr<ExecClient>>)> done) {
-  const bool spdy = transport == ExecTransport::kSpdy;
-  Dial(io, executor, url,
-       spdy ? SpdyUpgrade() : WebSocketUpgrade("v5.channel.k8s.io, v4.channel.k8s.io"), timeout,
-       [&executor, streams, spdy, done = std::move(done)](Result<Upgraded> upgraded) {
+  if (transport == ClientTransport::kSpdy) {
+    return DialSpdy(io, executor, url, "v4.channel.k8s.io", timeout,
+                    [&executor, streams, done = std::move(done)](Result<Upgraded> upgraded) {
+                      if (!upgraded.ok()) return done(std::move(upgraded).error());
+                      done(SpdyExec(executor, std::move(*upgraded), streams));
+                    });
+  }
+  Dial(io, executor, url, WebSocketUpgrade("v5.channel.k8s.io, v4.channel.k8s.io"), timeout,
+       [&executor, streams, done = std::move(done)](Result<Upgraded> upgraded) {
          if (!upgraded.ok()) return done(std::move(upgraded).error());
-         if (spdy && upgraded->protocol != "v4.channel.k8s.io") {
-           return done(
-               Error(Code::kFailedPrecondition, "the server speaks \"" + upgraded->protocol +
-                                                    "\" over SPDY and not v4.channel.k8s.io"));
-         }
-         done(spdy ? SpdyExec(executor, std::move(*upgraded), streams)
-                   : WebSocketExec(executor, std::move(*upgraded), streams));
+         done(WebSocketExec(executor, std::move(*upgraded), streams));
        });
 }
 
-void DialPortForward(IoThread& io, Executor& executor, const std::string& url, uint16_t port,
-                     std::chrono::milliseconds timeout,
+void DialPortForward(IoThread& io, Executor& executor, const std::string& url,
+                     ClientTransport transport, uint16_t port, std::chrono::milliseconds timeout,
                      std::function<void(Result<PortConnection>)> done) {
+  if (transport == ClientTransport::kSpdy) {
+    return DialSpdy(io, executor, url, "portforward.k8s.io", timeout,
+                    [&executor, port, done = std::move(done)](Result<Upgraded> upgraded) {
+                      if (!upgraded.ok()) return done(std::move(upgraded).error());
+                      done(OpenSpdyPort(executor, std::move(*upgraded), port));
+                    });
+  }
   std::string with_port = url;
   with_port.append(url.find('?') == std::string::npos ? "?" : "&")
       .append("port=")
@@ -447,7 +478,7 @@ void DialPortForward(IoThread& io, Executor& executor, const std::string& url, u
   Dial(io, executor, with_port, WebSocketUpgrade(protocols), timeout,
        [&executor, port, done = std::move(done)](Result<Upgraded> upgraded) {
          if (!upgraded.ok()) return done(std::move(upgraded).error());
-         OpenPort(executor, std::move(*upgraded), port, done);
+         OpenWebSocketPort(executor, std::move(*upgraded), port, done);
        });
 }
 

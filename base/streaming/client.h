@@ -30,20 +30,21 @@ class ExecClient {
   virtual void OnStatus(std::function<void(Result<ExecStatus>)> handler) = 0;
 };
 
-// What a remote command is carried by. Every CRI runtime speaks SPDY/3.1, as kubelet does; over
-// WebSocket those before 2024 cannot end the command's input. A URL is good for one attempt.
-enum class ExecTransport { kWebSocket, kSpdy };
+// What streams are carried by. Every CRI runtime speaks SPDY/3.1, as kubelet does; over WebSocket
+// those before 2024 cannot end a command's input, and none but ours the input of a forwarded
+// connection. A URL is good for one attempt.
+enum class ClientTransport { kWebSocket, kSpdy };
 
 // Dials "http://host:port/path" (an address, not a name) and upgrades to v5 or v4.channel.k8s.io.
 // done: the session, or the server's refusal (its HTTP status in the text), or DeadlineExceeded.
-void DialExec(IoThread& io, Executor& executor, const std::string& url, ExecTransport transport,
+void DialExec(IoThread& io, Executor& executor, const std::string& url, ClientTransport transport,
               const ExecStreams& streams, std::chrono::milliseconds timeout,
               std::function<void(Result<std::shared_ptr<ExecClient>>)> done);
 
-// One forwarded connection: dials the URL with ?port=N added. The result keeps the connection alive
-// through its streams.
-void DialPortForward(IoThread& io, Executor& executor, const std::string& url, uint16_t port,
-                     std::chrono::milliseconds timeout,
+// One forwarded connection; over WebSocket the URL is given ?port=N. The result keeps the
+// connection to the server alive through its streams, until both have ended both ways or are gone.
+void DialPortForward(IoThread& io, Executor& executor, const std::string& url,
+                     ClientTransport transport, uint16_t port, std::chrono::milliseconds timeout,
                      std::function<void(Result<PortConnection>)> done);
 
 }  // namespace skiff::streaming

@@ -164,8 +164,8 @@ class ClientTest : public testing::Test {
 // A client and a session of our own server.
 class ExecClientTest : public ClientTest {
  protected:
-  void Connect(ExecTransport transport, const ExecStreams& streams) {
-    const bool spdy = transport == ExecTransport::kSpdy;
+  void Connect(ClientTransport transport, const ExecStreams& streams) {
+    const bool spdy = transport == ClientTransport::kSpdy;
     auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
     DialExec(io, pool, server.Url("/exec/token"), transport, streams, seconds(10), dialled);
     auto [fd, head] = server.Accept();
@@ -202,7 +202,7 @@ class ExecClientTest : public ClientTest {
 
 TEST_F(ExecClientTest, ExecEndToEnd) {
   ASSERT_NO_FATAL_FAILURE(
-      Connect(ExecTransport::kWebSocket, {.in = true, .out = true, .err = true}));
+      Connect(ClientTransport::kWebSocket, {.in = true, .out = true, .err = true}));
 
   std::promise<TerminalSize> size;
   session->OnResize([&](TerminalSize s) { size.set_value(s); });
@@ -221,7 +221,7 @@ TEST_F(ExecClientTest, ExecEndToEnd) {
 class SpdyClientTest : public ExecClientTest {
  protected:
   void Connect(const ExecStreams& streams) {
-    ExecClientTest::Connect(ExecTransport::kSpdy, streams);
+    ExecClientTest::Connect(ClientTransport::kSpdy, streams);
   }
   Result<ExecStatus> Status() { return AwaitStatus().get(); }
 };
@@ -248,7 +248,7 @@ TEST_F(SpdyClientTest, ATerminalIsResized) {
 
 TEST_F(SpdyClientTest, AServerOfAnotherVersionIsRefused) {
   auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/x"), ExecTransport::kSpdy, {.out = true}, seconds(10), dialled);
+  DialExec(io, pool, server.Url("/x"), ClientTransport::kSpdy, {.out = true}, seconds(10), dialled);
   auto [fd, head] = server.Accept();
   std::string response =
       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\n"
@@ -260,7 +260,7 @@ TEST_F(SpdyClientTest, AServerOfAnotherVersionIsRefused) {
 
 TEST_F(ClientTest, LostConnectionIsTheStatus) {
   auto [dialled, client_future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/x"), ExecTransport::kWebSocket, {.out = true}, seconds(10),
+  DialExec(io, pool, server.Url("/x"), ClientTransport::kWebSocket, {.out = true}, seconds(10),
            dialled);
   auto [fd, head] = server.Accept();
   Upgrade upgrade = NegotiateExec(LoopbackServer::Headers(head)).value();
@@ -274,34 +274,74 @@ TEST_F(ClientTest, LostConnectionIsTheStatus) {
   EXPECT_EQ(status_future.get().error().code(), Code::kUnavailable);
 }
 
-TEST_F(ClientTest, PortForwardHalfClosesBothWays) {
-  auto [dialled, port_future] = Await<PortConnection>();
-  DialPortForward(io, pool, server.Url("/pf?a=1"), 8080, seconds(10), dialled);
-  auto [fd, head] = server.Accept();
-  EXPECT_THAT(head, HasSubstr("GET /pf?a=1&port=8080 HTTP/1.1\r\n"));
-  Upgrade upgrade = NegotiatePortForward(LoopbackServer::Headers(head)).value();
-  auto connection = MakeFdStream(io, std::move(fd));
-  ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
-  auto forward = ServePortForward(pool, connection, upgrade, {8080}).value();
-  connection.reset();
-  auto [on_connection, served_future] = Await<PortConnection>();
-  forward->Start(on_connection, [] {});
-  PortConnection served = served_future.get().value();
-  PortConnection ours = port_future.get().value();
-  ours.data->Write("request", nullptr);
+// One forwarded connection, from both ends.
+class PortForwardTest : public ClientTest, public testing::WithParamInterface<ClientTransport> {
+ protected:
+  void SetUp() override {
+    const bool spdy = GetParam() == ClientTransport::kSpdy;
+    auto [dialled, port_future] = Await<PortConnection>();
+    DialPortForward(io, pool, server.Url("/pf?a=1"), GetParam(), 8080, seconds(10), dialled);
+    auto [fd, head] = server.Accept();
+    EXPECT_THAT(
+        head, HasSubstr(spdy ? "POST /pf?a=1 HTTP/1.1\r\n" : "GET /pf?a=1&port=8080 HTTP/1.1\r\n"));
+    Upgrade upgrade = NegotiatePortForward(LoopbackServer::Headers(head)).value();
+    EXPECT_EQ(upgrade.transport, spdy ? Transport::kSpdy : Transport::kWebSocket);
+    auto connection = MakeFdStream(io, std::move(fd));
+    ASSERT_TRUE(WriteBlocking(*connection, ResponseHead(upgrade)).ok());
+    forward = ServePortForward(pool, connection, upgrade, {8080}).value();
+    connection.reset();
+    auto [on_connection, served_future] = Await<PortConnection>();
+    forward->Start(on_connection, [this] { gone.set_value(); });
+    served = served_future.get().value();
+    ours = port_future.get().value();
+    EXPECT_EQ(served.port, 8080);
+    EXPECT_EQ(ours.port, 8080);
+  }
+  std::shared_ptr<PortForwardSession> forward;
+  std::promise<void> gone;  // the client
+  PortConnection served, ours;
+};
+INSTANTIATE_TEST_SUITE_P(Over, PortForwardTest,
+                         testing::Values(ClientTransport::kWebSocket, ClientTransport::kSpdy),
+                         [](const auto& over) {
+                           return over.param == ClientTransport::kSpdy ? "Spdy" : "WebSocket";
+                         });
+
+TEST_P(PortForwardTest, HalfClosesBothWays) {
+  const std::string big(2 << 20, 'r');
+  ours.data->Write(big, nullptr);
   ours.data->CloseWrite();
-  EXPECT_EQ(ReadToEnd(*served.data), "request");
-  served.data->Write("response", nullptr);
+  EXPECT_EQ(ReadToEnd(*served.data), big);
+  served.data->Write(big, nullptr);
   served.data->CloseWrite();
-  EXPECT_EQ(ReadToEnd(*ours.data), "response");
+  EXPECT_EQ(ReadToEnd(*ours.data), big);
   served.error->Write("refused", nullptr);
   served.error->CloseWrite();
   EXPECT_EQ(ReadToEnd(*ours.error), "refused");
+  // Nothing more to be said: the client closes.
+  ours = {};
+  EXPECT_EQ(gone.get_future().wait_for(seconds(10)), std::future_status::ready);
+}
+
+TEST_P(PortForwardTest, AClientThatLetsGoEndsTheConnection) {
+  ours = {};
+  EXPECT_EQ(gone.get_future().wait_for(seconds(10)), std::future_status::ready);
+  EXPECT_EQ(ReadBlocking(*served.data).value_or(""), "");
+}
+
+TEST_F(ClientTest, APortForwardOfAnotherProtocolIsRefused) {
+  auto [dialled, future] = Await<PortConnection>();
+  DialPortForward(io, pool, server.Url("/x"), ClientTransport::kSpdy, 80, seconds(10), dialled);
+  auto [fd, head] = server.Accept();
+  std::string response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\n\r\n";
+  ASSERT_EQ(::write(fd.get(), response.data(), response.size()),
+            static_cast<ssize_t>(response.size()));
+  EXPECT_EQ(future.get().error().code(), Code::kFailedPrecondition);
 }
 
 TEST_F(ClientTest, RefusalsCarryTheServersWords) {
   auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/gone"), ExecTransport::kWebSocket, {.out = true}, seconds(10),
+  DialExec(io, pool, server.Url("/gone"), ClientTransport::kWebSocket, {.out = true}, seconds(10),
            dialled);
   auto [fd, head] = server.Accept();
   std::string response = "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nno token\n";
@@ -314,7 +354,7 @@ TEST_F(ClientTest, RefusalsCarryTheServersWords) {
 
 TEST_F(ClientTest, SilentServerIsADeadline) {
   auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-  DialExec(io, pool, server.Url("/slow"), ExecTransport::kWebSocket, {.out = true},
+  DialExec(io, pool, server.Url("/slow"), ClientTransport::kWebSocket, {.out = true},
            std::chrono::milliseconds(50), dialled);
   EXPECT_EQ(future.get().error().code(), Code::kDeadlineExceeded);
 }
@@ -323,7 +363,7 @@ TEST_F(ClientTest, BadUrls) {
   for (const char* url : {"https://127.0.0.1/x", "127.0.0.1:80", "http://host.example/x",
                           "http://127.0.0.1:99999/x", "http://127.0.0.1:1/a b", "http://[::1/x"}) {
     auto [dialled, future] = Await<std::shared_ptr<ExecClient>>();
-    DialExec(io, pool, url, ExecTransport::kWebSocket, {.out = true}, seconds(1), dialled);
+    DialExec(io, pool, url, ClientTransport::kWebSocket, {.out = true}, seconds(1), dialled);
     EXPECT_FALSE(future.get().ok()) << url;
   }
 }

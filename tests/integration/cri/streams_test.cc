@@ -45,7 +45,8 @@ class StreamsTest : public ::testing::Test {
 
   Session Dial(const std::string& url, const ExecStreams& streams) {
     auto promise = std::make_shared<std::promise<Session>>();
-    streaming::DialExec(io_, pool_, url, streaming::ExecTransport::kWebSocket, streams, seconds(20),
+    streaming::DialExec(io_, pool_, url, streaming::ClientTransport::kWebSocket, streams,
+                        seconds(20),
                         [promise](Session session) { promise->set_value(std::move(session)); });
     return promise->get_future().get();
   }
