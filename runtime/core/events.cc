@@ -110,8 +110,9 @@ void RuntimeImpl::OnShimClosed(const SandboxPtr& sandbox) {
   }
   // Whoever stops the sandbox does all this; other pods are not to wait for it.
   if (!expected) {
-    log::Debug("supervisor of a sandbox is gone", {{"sandbox", id}});
     // Without its supervisor nobody reads a container's output or learns how it ends: it ends now.
+    log::Warning("the supervisor of a sandbox is gone; its containers are killed",
+                 {{"sandbox", id}});
     for (const std::string& path : cgroups) {
       CgroupFiles files = cgroups_->LeafFiles(path);
       (void)KillCgroup(files.kill, files.members);  // RemoveSandbox tries again
