@@ -140,7 +140,8 @@ def test_pods_run_within_their_limits(installed, registry):
 def _stays_the_same(node, change):
     """Pods live through the change of their node: the same containers and processes, not a line of the log lost."""
     # The oldest of each: a shell that is about to start a program is two for a moment.
-    processes = "for line in '[s]h -c echo up' '[s]h -c n=0' '[s]leep 1000000'; do pgrep -of \"$line\"; done"
+    processes = ("for line in '[s]h -c echo up' '[s]h -c n=0' '[s]leep 1000000'; do "
+                 "ps -o pid=,args= -p $(pgrep -of \"$line\"); done")
     before, running = _pods(node), node.ssh(processes).stdout
     agent = node.ssh("systemctl show -P MainPID skiff-agent").stdout
     change()
