@@ -16,6 +16,7 @@
 #include "agent/proxy/proxy_health.h"
 #include "base/log.h"
 #include "base/net/iptables.h"
+#include "base/net/iptables_tables.h"
 #include "base/net/nft.h"
 #include "cni/pod_forwarding.h"
 #include "proto/k8s/core/v1/node.pb.h"
@@ -401,7 +402,8 @@ Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft) {
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));
   TRY(cni::RemoveOverlay(rtnl, cni::OverlayConfig()));
-  return dns::RemoveNodeAddresses(rtnl, iptables);
+  TRY(dns::RemoveNodeAddresses(rtnl, iptables));
+  return net::RemoveBareIptablesTables(nft);
 }
 
 }  // namespace skiff::agent

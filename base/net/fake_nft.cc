@@ -66,7 +66,13 @@ class FakeNft::Applier {
     if (added) entry->second.handle = ++last_handle_;
     return 0;
   }
-  int operator()(const nft::op::DeleteTable&) { return tables_.erase(*table_) == 0 ? ENOENT : 0; }
+  int operator()(const nft::op::DeleteTable& gone) {
+    return In([&](TableState& table) {
+      if (gone.if_empty && !(table.chains.empty() && table.sets.empty())) return EBUSY;
+      tables_.erase(*table_);
+      return 0;
+    });
+  }
   int operator()(const nft::op::AddChain& add) {
     return In([&](TableState& table) {
       auto [entry, added] = table.chains.try_emplace(add.chain.name, ChainState{add.chain, {}});
@@ -86,6 +92,7 @@ class FakeNft::Applier {
     return In([&](TableState& table) {
       auto found = table.chains.find(gone.name);
       if (found == table.chains.end()) return ENOENT;
+      if (gone.if_empty && !found->second.rules.empty()) return EBUSY;
       found->second.rules.clear();
       if (IsReached(table, gone.name)) return EBUSY;
       table.chains.erase(found);

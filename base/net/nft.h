@@ -26,14 +26,18 @@ namespace op {
 // The steps of a transaction, carried out in this order. An object that is added twice is there
 // once, if both are the same.
 struct AddTable {};
-// With all that is in it. NotFound where there is none.
-struct DeleteTable {};
+// With all that is in it, or Sys EBUSY where something is. NotFound where there is none.
+struct DeleteTable {
+  bool if_empty = false;
+};
 struct AddChain {
   Chain chain;
 };
-// Its rules go first. Sys EBUSY: another rule or a verdict map still leads to it.
+// Its rules go first. Sys EBUSY: another rule or a verdict map still leads to it, or there are
+// rules.
 struct DeleteChain {
   std::string name;
+  bool if_empty = false;
 };
 // Empties a chain, or all chains of the table ("").
 struct FlushRules {
@@ -75,8 +79,14 @@ class Transaction {
 
   Transaction& AddTable() { return Then(op::AddTable()); }
   Transaction& DeleteTable() { return Then(op::DeleteTable()); }
+  Transaction& DeleteEmptyTable() { return Then(op::DeleteTable{.if_empty = true}); }
   Transaction& AddChain(Chain chain) { return Then(op::AddChain{std::move(chain)}); }
-  Transaction& DeleteChain(std::string name) { return Then(op::DeleteChain{std::move(name)}); }
+  Transaction& DeleteChain(std::string name) {
+    return Then(op::DeleteChain{.name = std::move(name)});
+  }
+  Transaction& DeleteEmptyChain(std::string name) {
+    return Then(op::DeleteChain{std::move(name), /*if_empty=*/true});
+  }
   Transaction& FlushChain(std::string name) { return Then(op::FlushRules{std::move(name)}); }
   Transaction& FlushAllRules() { return Then(op::FlushRules{""}); }
   Transaction& AddRule(Rule rule) { return Then(op::AddRule{std::move(rule)}); }

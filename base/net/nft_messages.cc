@@ -140,10 +140,10 @@ struct BatchWriter::Writer {
     nftnl_table_nlmsg_build_payload(header, object.get());
     batch.Send(header);
   }
-  void operator()(const op::DeleteTable&) {
+  void operator()(const op::DeleteTable& gone) {
     auto object = Checked(nftnl_table_alloc());
     nftnl_table_set_str(object.get(), NFTNL_TABLE_NAME, table);
-    nlmsghdr* header = batch.Start(NFT_MSG_DELTABLE, 0);
+    nlmsghdr* header = batch.Start(NFT_MSG_DELTABLE, gone.if_empty ? NLM_F_NONREC : 0);
     nftnl_table_nlmsg_build_payload(header, object.get());
     batch.Send(header);
   }
@@ -166,7 +166,7 @@ struct BatchWriter::Writer {
     auto object = Checked(nftnl_chain_alloc());
     nftnl_chain_set_str(object.get(), NFTNL_CHAIN_TABLE, table);
     nftnl_chain_set_str(object.get(), NFTNL_CHAIN_NAME, gone.name.c_str());
-    nlmsghdr* header = batch.Start(NFT_MSG_DELCHAIN, 0);
+    nlmsghdr* header = batch.Start(NFT_MSG_DELCHAIN, gone.if_empty ? NLM_F_NONREC : 0);
     nftnl_chain_nlmsg_build_payload(header, object.get());
     batch.Send(header);
   }

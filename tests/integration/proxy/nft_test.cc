@@ -209,6 +209,28 @@ TEST_P(NftTest, WhatIsInUseStays) {
   EXPECT_EQ(Errno(Change().DeleteTable()), ENOENT);
 }
 
+TEST_P(NftTest, WhatIsEmptyMayGoAlone) {
+  Transaction change = Change().AddTable().AddChain({.name = "a"}).AddChain({.name = "b"});
+  change.AddRule({"a", Body().Decide(Verdict::Accept())});
+  ASSERT_EQ(Errno(change), 0) << message_;
+  EXPECT_EQ(Errno(Change().DeleteEmptyChain("a")), EBUSY);
+  EXPECT_EQ(Errno(Change().DeleteEmptyChain("b").DeleteEmptyTable()), EBUSY);
+  EXPECT_EQ(Errno(Change().FlushChain("a").DeleteEmptyChain("a").DeleteEmptyTable()), EBUSY);
+  EXPECT_EQ(Errno(Change()
+                      .FlushChain("a")
+                      .DeleteEmptyChain("a")
+                      .DeleteEmptyChain("b")
+                      .AddSet(kPorts)
+                      .DeleteEmptyTable()),
+            EBUSY);
+  EXPECT_EQ(
+      Errno(
+          Change().FlushChain("a").DeleteEmptyChain("a").DeleteEmptyChain("b").DeleteEmptyTable()),
+      0)
+      << message_;
+  EXPECT_EQ(Errno(Change().DeleteEmptyTable()), ENOENT);
+}
+
 TEST_P(NftTest, ElementsAreThereOnce) {
   ASSERT_EQ(Errno(Change().AddTable().AddSet(kBackends).AddSet(kPorts).AddSet(kClients)), 0);
   auto backend = [](uint32_t number, std::string_view address) {
