@@ -60,15 +60,20 @@ pid_t PidIn(const std::string& info) {
 }  // namespace
 
 NodeUnderTest::NodeUnderTest(std::string root)
-    : root_(std::move(root)), failpoints_(MapFailpointPlan(root_ + "/failpoints")) {
+    : root_(std::move(root)),
+      cgroup_("/skiff-cri-loops-" + std::to_string(::getpid())),
+      failpoints_(MapFailpointPlan(root_ + "/failpoints")) {
   static const runtime::testing::BuiltImage image = AppImage();
   registry_.Add("test/app", "1", image);
 }
 
 NodeUnderTest::~NodeUnderTest() {
   failpoints_->Off();
-  if (!alive()) return;
-  Stop();
+  if (alive()) Stop();
+  for (const std::string& hierarchy : ListSubdirectories("/sys/fs/cgroup").value_or({})) {
+    (void)::rmdir(("/sys/fs/cgroup/" + hierarchy + cgroup_).c_str());  // what is in use stays
+  }
+  (void)::rmdir(("/sys/fs/cgroup" + cgroup_).c_str());
 }
 
 void NodeUnderTest::Connect() {
@@ -92,7 +97,7 @@ void NodeUnderTest::Start() {
                   "--binaries",
                   SKIFF_TEST_BINARY_DIR "/failing",
                   "--cgroup-parent",
-                  kCgroup,
+                  cgroup_,
                   "--config",
                   root_ + "/agent.yaml"};
   request.env = {FailpointVariable(root_ + "/failpoints"), "PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
@@ -167,7 +172,7 @@ std::string Rules() {
 
 LeakScope NodeScope(const NodeUnderTest& node) {
   LeakScope scope;
-  scope.cgroups = {NodeUnderTest::kCgroup};
+  scope.cgroups = {node.cgroup()};
   for (const char* part : {"/cri", "/runtime", "/netns", "/network", "/images", "/cni"}) {
     scope.directories.push_back(node.root() + part);
   }

@@ -50,13 +50,15 @@ class NodeUnderTest {
   // What the server has said on its standard error so far.
   std::string Log() const;
 
-  static constexpr const char* kCgroup = "/skiff-cri-loops";
+  // This process's: a server removes what it has no record of below its own.
+  const std::string& cgroup() const { return cgroup_; }
   static constexpr const char* kProgram = "skiff-cri-under-test";
 
  private:
   void Connect();
 
   const std::string root_;
+  const std::string cgroup_;
   runtime::testing::FakeRegistry registry_;
   FailpointPlan* const failpoints_;
   std::optional<PidRef> server_;
