@@ -447,14 +447,17 @@ Result<> ResetNode(const AgentConfig& config, bool keep_state) {
   if (PathExists(pods)) {
     for (const std::string& uid : TRY(ListDirectory(pods))) TRY(volumes.Release(pods + "/" + uid));
   }
-  TRY(RemoveEmptyPodCgroups(config.cgroup_root));
+  TRY(RemoveEmptyPodCgroups(config.cgroup_root, config.default_cgroup_parent));
   // What it was told to run, it is not to run again.
   TRY(RemoveTree(config.state_dir + "/agent"));
   for (const char* part : {"/cri", "/network", "/runtime"}) {
     TRY(RemoveTree(config.run_dir + part));
   }
-  if (!keep_state) TRY(RemoveTree(config.state_dir));
-  return {};
+  if (keep_state) return {};
+  Result<> removed = RemoveTree(config.state_dir);
+  // A disk of its own stays mounted, with nothing on it.
+  const bool emptied = ListDirectory(config.state_dir).value_or({"?"}).empty();
+  return removed.ok() || emptied ? Result<>() : removed;
 }
 
 }  // namespace skiff::agent

@@ -37,7 +37,7 @@ Result<std::unique_ptr<PodCgroups>> OpenPodCgroups() {
   return std::unique_ptr<PodCgroups>(std::make_unique<RuntimePodCgroups>(std::move(cgroups)));
 }
 
-Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root) {
+Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root, const std::string& default_parent) {
   auto cgroups = TRY(runtime::Cgroups::Open());
   NodeContext node;
   node.cgroup_root = cgroup_root;
@@ -49,6 +49,7 @@ Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root) {
     }
     (void)cgroups->RemoveIfEmpty(group);
   }
+  (void)cgroups->RemoveIfEmpty(default_parent);
   return {};
 }
 

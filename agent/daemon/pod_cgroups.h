@@ -17,8 +17,8 @@ namespace skiff::agent {
 // FailedPrecondition where no cgroup hierarchy is mounted.
 Result<std::unique_ptr<PodCgroups>> OpenPodCgroups();
 
-// Removes the cgroups of pods and of their QoS classes that no process is in: those of another
-// kubelet's pods below the same root stay.
-Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root);
+// Removes the cgroups of pods and of their QoS classes, and the parent of sandboxes that name none,
+// where no process is in them: those of another kubelet's pods below the same root stay.
+Result<> RemoveEmptyPodCgroups(const std::string& cgroup_root, const std::string& default_parent);
 
 }  // namespace skiff::agent
