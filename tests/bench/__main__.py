@@ -5,7 +5,7 @@
     logs     how fast a container may write its log, with no line lost or doubled: a part of cri, and as that
     network  pods' traffic on one node and across two, beside bare devices
     memory   memory of each daemon: idle, at 10 and at 100 pods, and when they have gone
-    dns      questions that the cluster DNS answers, by kind; `dev bench dns --help` has its own options
+    dns      questions that the cluster DNS answers, by kind, beside CoreDNS; `dev bench dns --help` has its own options
     proxy    writing the rules of services beside 1000 and 10000 others; its own options follow
 """
 
