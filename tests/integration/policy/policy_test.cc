@@ -280,7 +280,7 @@ TEST_F(PolicyKernelTest, ByWayOfServices) {
   });
   proxy_->SetService(proxy::testing::MakeService("web", "10.202.0.20", "TCP", "http", 80, 30080));
   proxy_->SetEndpointSlice(
-      proxy::testing::MakeSlice("web", {{pods_["x/a"].v4}}, "TCP", "http", 81));
+      proxy::testing::MakeSlice("web", {{pods_["x/a"].v4, "this-node"}}, "TCP", "http", 81));
   proxy_->SyncDone();
   std::promise<void> synced;
   proxy_->WhenSynced([&] { synced.set_value(); });
