@@ -19,13 +19,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 MANIFESTS = pathlib.Path(__file__).with_name("manifests")
 
 
-def running_cluster(name, nodes, agent_settings=""):
-    made = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
+def running_cluster(suffix="", nodes=1, with_images=True, warm=False, before_join=lambda cluster, node: None, **up):
+    """A cluster with the tests' images, for as long as somebody waits for the next value. suffix: tells it from the other
+    clusters of this process; warm: for tests with a leak check; the rest: as Cluster.up."""
+    made = Cluster(os.environ.get("SKIFF_CLUSTER", "scen")[:6 - len(suffix)] + suffix,
+                   build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
     made.down()
     try:
-        made.up(nodes, agent_settings)
-        images.push(made.registry_endpoint)
-        warm_up(made)
+        made.up(nodes, before_join=lambda node: before_join(made, node), **up)
+        if with_images:
+            images.push(made.registry_endpoint)
+        if warm:
+            warm_up(made)
         yield made
     finally:
         made.down()
@@ -33,13 +38,13 @@ def running_cluster(name, nodes, agent_settings=""):
 
 @pytest.fixture(scope="session")
 def cluster():
-    yield from running_cluster(os.environ.get("SKIFF_CLUSTER", "scen"), 1)
+    yield from running_cluster(warm=True)
 
 
 @pytest.fixture(scope="session")
 def cluster3():
     """Three nodes, and with them the overlay."""
-    yield from running_cluster(os.environ.get("SKIFF_CLUSTER", "scen")[:5] + "t", 3, "overlay: {mode: vxlan}\n")
+    yield from running_cluster("t", 3, warm=True, agent_settings="overlay: {mode: vxlan}\n")
 
 
 def warm_up(cluster):

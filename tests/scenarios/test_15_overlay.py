@@ -8,23 +8,11 @@ import signal
 
 import pytest
 
-from tests.support import images
+from tests.scenarios.conftest import running_cluster
 from tests.support.capture import capturing
-from tests.support.cluster import TOP, Cluster
-from tests.support.machine import run, with_port
+from tests.support.machine import with_port
+from tests.support.pages import page_pod
 
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: p{n}, labels: {{app: pods}}}}
-spec:
-  nodeName: {node}
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: web
-    image: {registry}/busybox:test
-    command: [sh, -c, "mkdir /www; echo p{n} > /www/index.html; exec httpd -f -p 8080 -h /www"]
-"""
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -43,21 +31,15 @@ GROWTH = {("vxlan", 4): 50, ("vxlan", 6): 70, ("host-gw", 4): 0, ("host-gw", 6):
 
 @pytest.fixture(scope="module", params=["vxlan-dual", "host-gw-dual", "vxlan-6"])
 def three(request):
-    name = os.environ.get("SKIFF_CLUSTER", "over")[:5] + "3"
-    cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    cluster.down()
-    try:
-        cluster.overlay, family = request.param.rsplit("-", 1)
-        cluster.up(nodes=3, agent_settings=f"overlay: {{mode: {cluster.overlay}}}\n", family=family)
-        cluster.growth = GROWTH[cluster.overlay, cluster.families[0]]
-        images.push(cluster.registry_endpoint)
+    mode, family = request.param.rsplit("-", 1)
+    for cluster in running_cluster("3", 3, agent_settings=f"overlay: {{mode: {mode}}}\n", family=family):
+        cluster.overlay, cluster.growth = mode, GROWTH[mode, cluster.families[0]]
         for n, node in enumerate(cluster.nodes):
-            cluster.kubectl("apply", "-f", "-", input=POD.format(n=n, node=node.name, registry=cluster.registry))
+            cluster.kubectl("apply", "-f", "-", input=page_pod(
+                cluster.registry, f"p{n}", labels={"app": "pods"}, nodeName=node.name))
         cluster.kubectl("apply", "-f", "-", input=SERVICE)
         cluster.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
         yield cluster
-    finally:
-        cluster.down()
 
 
 def addresses(cluster):

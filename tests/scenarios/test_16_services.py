@@ -12,9 +12,7 @@ import time
 
 import pytest
 
-from tests.scenarios.conftest import KUBECTL_VERSIONS, MANIFESTS, Kube, clean_namespace, warm_up
-from tests.support import images
-from tests.support.cluster import TOP, Cluster
+from tests.scenarios.conftest import KUBECTL_VERSIONS, Kube, clean_namespace, running_cluster
 from tests.support.waiting import settled, wait_for
 from tests.support.web_server import serving
 
@@ -151,16 +149,10 @@ def test_the_address_stays_and_rules_follow_within_a_second(kube_new, cluster):
 @pytest.fixture(scope="module")
 def pooled():
     """Three nodes whose load balancers get addresses that the other machines look for on their network."""
-    made = Cluster(os.environ.get("SKIFF_CLUSTER", "scen")[:5] + "p", build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    made.down()
-    try:
-        made.up(3, control_plane_settings="loadBalancer: {pool: [192.0.2.10-192.0.2.20]}\n")
+    settings = "loadBalancer: {pool: [192.0.2.10-192.0.2.20]}\n"
+    for made in running_cluster("p", 3, warm=True, control_plane_settings=settings):
         made.control_plane.run("ip", "route", "add", "192.0.2.0/24", "dev", "eth0")
-        images.push(made.registry)
-        warm_up(made)
         yield made
-    finally:
-        made.down()
 
 
 @pytest.fixture

@@ -5,23 +5,10 @@ import os
 
 import pytest
 
-from tests.support import images
-from tests.support.cluster import TOP, Cluster
+from tests.scenarios.conftest import running_cluster
+from tests.support.pages import page_pod
 from tests.support.waiting import settled
 
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {name}}}}}
-spec:
-  {placement}
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: web
-    image: {registry}/busybox:test
-    command: [sh, -c, "mkdir /www; echo {name} > /www/index.html; httpd -p 8081 -h /www; exec httpd -f -p 8080 -h /www"]
-    ports: [{{name: http, containerPort: 8080}}]
-"""
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -63,8 +50,9 @@ class Side:
         return self.cluster.kubectl("-n", self.namespace, *argv, version=self.version, **options)
 
     def pod(self, name, node=None):
-        placement = f"nodeName: {node}" if node else ""
-        self("apply", "-f", "-", input=POD.format(name=name, placement=placement, registry=self.cluster.registry))
+        self("apply", "-f", "-", input=page_pod(
+            self.cluster.registry, name, ports=[8080, 8081], **({"nodeName": node} if node else {}),
+            container={"ports": [{"name": "http", "containerPort": 8080}]}))
 
     def ready(self):
         self("wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s")
@@ -209,15 +197,7 @@ def test_a_killed_agent_leaves_the_rules(cluster, sides):
 
 @pytest.fixture(scope="module")
 def three():
-    name = os.environ.get("SKIFF_CLUSTER", "pol")[:5] + "3p"
-    cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    cluster.down()
-    try:
-        cluster.up(nodes=3)
-        images.push(cluster.registry)
-        yield cluster
-    finally:
-        cluster.down()
+    yield from running_cluster("3p", 3)
 
 
 def test_over_three_nodes(three):

@@ -10,9 +10,8 @@ import threading
 
 import pytest
 
-from tests.scenarios.conftest import Kube
-from tests.support import images
-from tests.support.cluster import TOP, Cluster
+from tests.scenarios.conftest import Kube, running_cluster
+from tests.support.cluster import TOP
 from tests.support.waiting import wait_for
 
 SOCKET = "/run/containerd/containerd.sock"
@@ -61,14 +60,7 @@ def cluster():
     if missing:
         assert os.environ.get("NEEDS_STRICT", "0") != "1", f"needs {missing}"
         pytest.skip(f"needs {missing}")
-    made = Cluster("scenc", build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    made.down()
-    try:
-        made.up(1, f"runtimeEndpoint: unix://{SOCKET}\n", before_join=lambda node: start_containerd(made, node))
-        images.push(made.registry)
-        yield made
-    finally:
-        made.down()
+    yield from running_cluster("x", agent_settings=f"runtimeEndpoint: unix://{SOCKET}\n", before_join=start_containerd)
 
 
 def crictl(cluster, node, *argv):

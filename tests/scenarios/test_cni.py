@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from tests.support import images
-from tests.support.cluster import TOP, Cluster
+from tests.scenarios.conftest import running_cluster
 from tests.support.machine import run
+from tests.support.pages import page_pod
 from tests.support.waiting import settled, wait_for
 
 NETWORK = {"cniVersion": "1.0.0", "name": "pods", "plugins": [
@@ -16,36 +16,14 @@ NETWORK = {"cniVersion": "1.0.0", "name": "pods", "plugins": [
               "routes": [{"dst": "0.0.0.0/0"}]}},
     {"type": "portmap", "capabilities": {"portMappings": True}}]}
 
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {name}}}}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: web
-    image: {registry}/busybox:test
-    command: [sh, -c, "mkdir /www; echo {name} > /www/index.html; exec httpd -f -p 80 -h /www"]
-    ports: [{ports}]
-"""
-
-
 @pytest.fixture(scope="module")
 def node_cluster():
-    name = os.environ.get("SKIFF_CLUSTER", "cni")[:5] + "c"
-    cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    cluster.down()
-    try:
-        cluster.up()
-        images.push(cluster.registry)
-        yield cluster
-    finally:
-        cluster.down()
+    yield from running_cluster("c")
 
 
-def start(cluster, name, ports=""):
+def start(cluster, name, **container):
     """A pod that serves its name; its address."""
-    cluster.kubectl("apply", "-f", "-", input=POD.format(name=name, registry=cluster.registry, ports=ports))
+    cluster.kubectl("apply", "-f", "-", input=page_pod(cluster.registry, name, ports=[80], container=container))
     cluster.kubectl("wait", "--for=condition=Ready", "pod", name, "--timeout=60s")
     return cluster.kubectl("get", "pod", name, "-o", "jsonpath={.status.podIP}").stdout
 
@@ -67,7 +45,7 @@ def test_reference_plugins(node_cluster):
     file.write_text(json.dumps(NETWORK))
     wait_for("the agent to take the plugins", lambda: "10-pods.conflist" in (node.root / "skiff-agent.log").read_text())
 
-    web = start(cluster, "web", ports="{containerPort: 80, hostPort: 8080}")
+    web = start(cluster, "web", ports=[{"containerPort": 80, "hostPort": 8080}])
     client = start(cluster, "client")
     assert web.startswith("10.85.") and client.startswith("10.85."), (web, client)
     cluster.kubectl("expose", "pod", "web", "--port=80")

@@ -2,12 +2,11 @@
 https://github.com/kubernetes/dns/blob/master/docs/specification.md."""
 
 import ipaddress
-import os
 import re
 
 import pytest
 
-from tests.support.cluster import TOP, Cluster
+from tests.scenarios.conftest import running_cluster
 
 SERVERS = ["10.96.0.10", "fd42:96::a"]
 NAMESPACE = "names"
@@ -160,18 +159,12 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def node():
-    name = os.environ.get("SKIFF_CLUSTER", "names")[:5] + "n"
-    cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    cluster.down()
-    try:
-        cluster.up(family="dual")
+    for cluster in running_cluster("n", with_images=False, family="dual"):
         cluster.kubectl("apply", "-f", "-", input=MANIFEST)
         # All is told in one order: what was made last is known last.
         script = f"until dig @{SERVERS[0]} +short +tcp many.{NAMESPACE}.svc.cluster.local | grep -q 10.244; do :; done"
         cluster.nodes[0].run("timeout", "20", "sh", "-c", script)
         yield cluster.nodes[0]
-    finally:
-        cluster.down()
 
 
 def dig(node, server, name, kind, *flags):

@@ -1,29 +1,17 @@
 """A cluster of one address family, then of both: nodes, pods and Services get the second one; what is there stays."""
 
 import json
-import os
 
 import pytest
 
-from tests.support import images
-from tests.support.cluster import FAMILIES, TOP, Cluster
+from tests.scenarios.conftest import running_cluster
+from tests.support.cluster import FAMILIES
 from tests.support.machine import with_port
+from tests.support.pages import page_pod
 from tests.support.waiting import wait_for
 
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: web}}}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: web
-    image: {registry}/busybox:test
-    command: [sh, -c, "mkdir /www; echo {name} > /www/index.html; exec httpd -f -p 8080 -h /www"]
-    env:
-    - {{name: POD_IPS, valueFrom: {{fieldRef: {{fieldPath: status.podIPs}}}}}}
-    - {{name: HOST_IPS, valueFrom: {{fieldRef: {{fieldPath: status.hostIPs}}}}}}
-"""
+ENVIRONMENT = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+               for name, path in (("POD_IPS", "status.podIPs"), ("HOST_IPS", "status.hostIPs"))]
 SERVICE = """
 apiVersion: v1
 kind: Service
@@ -39,15 +27,7 @@ spec:
 @pytest.fixture(scope="module")
 def one():
     """One node, of IPv4 and IPv6; the cluster begins with IPv4."""
-    name = os.environ.get("SKIFF_CLUSTER", "dual")[:5] + "d"
-    cluster = Cluster(name, build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    cluster.down()
-    try:
-        cluster.up(family="dual", cluster_families=FAMILIES["4"])
-        images.push(cluster.registry_endpoint)
-        yield cluster
-    finally:
-        cluster.down()
+    yield from running_cluster("d", family="dual", cluster_families=FAMILIES["4"])
 
 
 def get(cluster, *what):
@@ -55,7 +35,8 @@ def get(cluster, *what):
 
 
 def add_pod(cluster, name):
-    cluster.kubectl("apply", "-f", "-", input=POD.format(name=name, registry=cluster.registry))
+    cluster.kubectl("apply", "-f", "-", input=page_pod(
+        cluster.registry, name, labels={"app": "web"}, container={"env": ENVIRONMENT}))
     cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
     return [entry["ip"] for entry in get(cluster, "pod", name)["status"]["podIPs"]]
 

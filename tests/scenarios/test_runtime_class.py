@@ -6,9 +6,7 @@ import pathlib
 
 import pytest
 
-from tests.scenarios.conftest import Kube
-from tests.support import images
-from tests.support.cluster import TOP, Cluster
+from tests.scenarios.conftest import Kube, running_cluster
 from tests.support.waiting import wait_for
 
 RUNC = pathlib.Path("/usr/sbin/runc")
@@ -23,14 +21,7 @@ def cluster():
     if not RUNC.exists():
         assert os.environ.get("NEEDS_STRICT", "0") != "1", f"needs {RUNC}"
         pytest.skip(f"needs {RUNC}")
-    made = Cluster("scenr", build=os.environ.get("SKIFF_BUILD", TOP / "build" / "dev"))
-    made.down()
-    try:
-        made.up(1, f"runtimeHandlers: [{{name: runc, path: {RUNC}}}]\n")
-        images.push(made.registry)
-        yield made
-    finally:
-        made.down()
+    yield from running_cluster("r", agent_settings=f"runtimeHandlers: [{{name: runc, path: {RUNC}}}]\n")
 
 
 def pod_of(cluster, name, **spec):

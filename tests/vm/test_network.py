@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.cluster import TOP
 from tests.support.machine import run, with_port
+from tests.support.pages import page_pod
 from tests.support.waiting import settled, wait_for
 from tests.vm.conftest import KUBECTL
 from tests.vm.vm import NETNS
@@ -23,19 +24,6 @@ clusterCidr: [10.244.0.0/16, "fd42:244::/48"]
 serviceCidr: [10.96.0.0/16, "fd42:96::/108"]
 listenAddress: "[::]:6443"
 nodeLinkAddress: "[::]:6444"
-"""
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: p{n}, labels: {{app: pods, pod: p{n}}}}}
-spec:
-  nodeName: node{n}
-  terminationGracePeriodSeconds: 0
-  containers:
-    - name: web
-      image: {registry}/busybox:test
-      command: [sh, -c, "mkdir -p /www; echo p{n} > /www/index.html; exec httpd -f -p 8080 -h /www"]
----
 """
 SERVICE = f"""
 apiVersion: v1
@@ -77,8 +65,9 @@ def overlay(request, cluster, machines, registry):
         machine.ssh("sed -i '/^overlay:/d' /etc/skiff/agent.yaml; "
                     f"echo 'overlay: {{mode: {request.param}}}' >>/etc/skiff/agent.yaml; systemctl restart skiff-agent")
     cluster.kubectl("delete pod --all --timeout=120s")
-    pods = "".join(POD.format(n=machine.number, registry=registry) for machine in machines)
-    cluster.kubectl(f"apply -f - <<'END'\n{pods}END")
+    pods = [page_pod(registry, f"p{machine.number}", labels={"app": "pods", "pod": f"p{machine.number}"},
+                     nodeName=f"node{machine.number}") for machine in machines]
+    cluster.kubectl("apply -f - <<'END'\n" + "\n".join([*pods, "END"]))
     cluster.kubectl("wait --for=condition=Ready pod --all --timeout=240s")
     return request.param
 
