@@ -159,6 +159,11 @@ class NftProxyTest : public ::testing::Test {
     nft_.TakeCommits();
   }
   void Settle() { executor_.Advance(std::chrono::seconds(2)); }
+  // All was told.
+  void SyncAndSettle() {
+    proxy_->SyncDone();
+    Settle();
+  }
   std::vector<Element> Elements(ProxySet set) {
     return nft_.ListElements(kTable, DeclareSet(set, net::IpFamily::kV4).name).value();
   }
@@ -197,8 +202,7 @@ TEST_F(NftProxyTest, WritesNothingBeforeTheStateIsComplete) {
   proxy_->SetService(MakeService("svc1", "172.30.0.41"));
   Settle();
   EXPECT_FALSE(nft_.List(kTable).ok());
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_THAT(Elements(ProxySet::kFrontends), SizeIs(1));
   EXPECT_TRUE(proxy_->GetStatus().synced);
   EXPECT_EQ(proxy_->GetStatus().rules, 1u);
@@ -211,8 +215,7 @@ TEST_F(NftProxyTest, AChangeIsAFewElementsAndListsNothing) {
     proxy_->SetService(MakeService(name, "172.30.0." + std::to_string(i + 1)));
     proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1.0." + std::to_string(i)}, {"10.1.1.1"}}));
   }
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   nft_.TakeCommits();
   int listings = nft_.listings();
   proxy_->SetEndpointSlice(MakeSlice("svc7", {{"10.1.0.7"}, {"10.1.1.1"}, {"10.1.0.77"}}));
@@ -233,8 +236,7 @@ TEST_F(NftProxyTest, AChangeIsAFewElementsAndListsNothing) {
 }
 
 TEST_F(NftProxyTest, IncrementalEqualsFull) {
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   for (int i = 0; i < 40; ++i) {
     std::string name = "svc" + std::to_string(i);
     auto service = MakeService(name, "172.30.1." + std::to_string(i), i % 3 ? "TCP" : "UDP", "p80",
@@ -278,8 +280,7 @@ TEST_F(NftProxyTest, IncrementalEqualsFull) {
   // And over what is there.
   Start();
   for (int i = 0; i < 40; ++i) proxy_->DeleteService("ns1", "svc" + std::to_string(i));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_THAT(Elements(ProxySet::kFrontends), IsEmpty());
   EXPECT_THAT(Elements(ProxySet::kPaths), IsEmpty());
   size_t standing =
@@ -292,8 +293,7 @@ TEST_F(NftProxyTest, IncrementalEqualsFull) {
 TEST_F(NftProxyTest, OneOfTwoThatAskForTheSameAddressHasIt) {
   auto owner = [this] { return Elements(ProxySet::kNodePorts).at(0).comment; };
   proxy_->SetService(MakeService("b", "172.30.0.2", "TCP", "p80", 80, 30080));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_EQ(owner(), "ns1/b:p80 node port");
   proxy_->SetService(MakeService("a", "172.30.0.1", "TCP", "p80", 80, 30080));
   Settle();
@@ -314,8 +314,7 @@ TEST_F(NftProxyTest, OneOfTwoThatAskForTheSameAddressHasIt) {
 TEST_F(NftProxyTest, RepairsWhatOthersDo) {
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
   proxy_->SetEndpointSlice(MakeSlice("svc1", {{"10.180.0.1"}}));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   auto before = Everything();
   auto commit = [this](net::nft::Transaction change) { EXPECT_TRUE(nft_.Commit(change).ok()); };
   nft_.FlushRuleset();
@@ -345,8 +344,7 @@ TEST_F(NftProxyTest, ClientsAreRememberedOverARestart) {
     service.mutable_spec()->set_session_affinity("ClientIP");
     proxy_->SetService(service);
     proxy_->SetEndpointSlice(MakeSlice("svc1", {{"10.180.0.1"}, {"10.180.0.2"}}));
-    proxy_->SyncDone();
-    Settle();
+    SyncAndSettle();
   };
   tell();
   Element client{.key = Key().Mark(1).Mark(2).Add(Ip("10.9.9.9")),
@@ -369,8 +367,7 @@ TEST_F(NftProxyTest, ClientsAreRememberedOverARestart) {
 
 TEST_F(NftProxyTest, RetriesWithEverythingAfterAFailure) {
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   nft_.FailNext(Error::Sys(ENOBUFS, "nftables"), 3);
   proxy_->SetService(MakeService("svc2", "172.30.0.2"));
   executor_.Advance(std::chrono::milliseconds(100));
@@ -394,24 +391,21 @@ TEST_F(NftProxyTest, ARestartFindsTheFlowsThatBecameStaleMeanwhile) {
         MakeService(name, name[0] == 'd' ? "172.30.0.10" : "172.30.0.20", "UDP", "dns", 53));
     proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1.0.1"}}, "UDP", "dns", 53));
   }
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   net::Flow kept = UdpFlow("172.30.0.10", "10.1.0.1", 1);
   conntrack_.Add(kept);
   conntrack_.Add(UdpFlow("172.30.0.20", "10.1.0.1", 2));
   Start();
   proxy_->SetService(MakeService("dns", "172.30.0.10", "UDP", "dns", 53));
   proxy_->SetEndpointSlice(MakeSlice("dns", {{"10.1.0.1"}}, "UDP", "dns", 53));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_THAT(conntrack_.flows(), ::testing::UnorderedElementsAre(kept));
 }
 
 TEST_F(NftProxyTest, AModeRemovesWhatTheOtherLeft) {
   auto tell = [this] {
     proxy_->SetService(MakeService("svc1", "172.30.0.1"));
-    proxy_->SyncDone();
-    Settle();
+    SyncAndSettle();
     EXPECT_TRUE(proxy_->GetStatus().synced);
   };
   Start(Mode::kIptables);

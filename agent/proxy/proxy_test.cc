@@ -43,6 +43,11 @@ class ProxyTest : public ::testing::Test {
     proxy_ = ServiceProxy::Start(config, {executor_, iptables_, conntrack_}).value();
   }
   void Settle() { executor_.Advance(std::chrono::seconds(2)); }
+  // All was told.
+  void SyncAndSettle() {
+    proxy_->SyncDone();
+    Settle();
+  }
   std::string Save() {
     return iptables_.Save(kV4, "nat").value() + iptables_.Save(kV4, "filter").value();
   }
@@ -67,8 +72,7 @@ TEST_F(ProxyTest, WritesNothingBeforeTheStateIsComplete) {
   proxy_->WhenSynced([&] { synced = true; });
   Settle();
   EXPECT_FALSE(synced);
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_TRUE(synced);
   EXPECT_THAT(Save(), HasSubstr("has no endpoints"));
   EXPECT_EQ(ReadFile(proc_.path() + "/net/ipv4/conf/all/route_localnet").value(), "1\n");
@@ -84,8 +88,7 @@ TEST_F(ProxyTest, AChangeWritesOnlyItsOwnChains) {
     proxy_->SetService(MakeService(name, "172.30.0." + std::to_string(i + 1)));
     proxy_->SetEndpointSlice(MakeSlice(name, {{"10.1.0." + std::to_string(i)}}));
   }
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   iptables_.TakePayloads();
   proxy_->SetEndpointSlice(MakeSlice("svc7", {{"10.1.0.7"}, {"10.1.0.77"}}));
   Settle();
@@ -101,8 +104,7 @@ TEST_F(ProxyTest, AChangeWritesOnlyItsOwnChains) {
 
 TEST_F(ProxyTest, IncrementalEqualsFull) {
   // Whatever the way to a state, its rules are those that a fresh proxy writes for it.
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   for (int i = 0; i < 40; ++i) {
     std::string name = "svc" + std::to_string(i);
     auto service = MakeService(name, "172.30.1." + std::to_string(i), i % 3 ? "TCP" : "UDP", "p80",
@@ -149,8 +151,7 @@ TEST_F(ProxyTest, IncrementalEqualsFull) {
 }
 
 TEST_F(ProxyTest, ChangesTogetherAreWrittenTogether) {
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   iptables_.TakePayloads();
   for (int i = 0; i < 20; ++i) {
     proxy_->SetService(MakeService("svc" + std::to_string(i), "172.30.0." + std::to_string(i + 1)));
@@ -167,8 +168,7 @@ TEST_F(ProxyTest, ChangesTogetherAreWrittenTogether) {
 TEST_F(ProxyTest, TrafficAlwaysMeetsARefusalOrATranslation) {
   proxy_->SetService(MakeService("svc1", "172.30.0.41"));
   proxy_->SetEndpointSlice(MakeSlice("svc1", {{"10.180.0.1"}}));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   iptables_.TakePayloads();
   proxy_->DeleteEndpointSlice("ns1", "svc1-1");
   Settle();
@@ -186,8 +186,7 @@ TEST_F(ProxyTest, ARestartTakesOverAndCleansUp) {
     proxy_->SetService(MakeService(name, name[3] == '1' ? "172.30.0.1" : "172.30.0.2"));
     proxy_->SetEndpointSlice(MakeSlice(name, {{"10.180.0.1"}}));
   }
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   std::string before = Save();
   size_t chains = ServiceChains().size();
   Start();
@@ -196,8 +195,7 @@ TEST_F(ProxyTest, ARestartTakesOverAndCleansUp) {
   proxy_->BeginReplace();
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
   proxy_->SetEndpointSlice(MakeSlice("svc1", {{"10.180.0.1"}}));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_EQ(ServiceChains().size(), chains / 2);
   EXPECT_THAT(Save(), Not(HasSubstr("svc2")));
   // Jumps are not doubled.
@@ -208,14 +206,12 @@ TEST_F(ProxyTest, AReplaceForgetsWhatItDoesNotName) {
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
   proxy_->SetService(MakeService("svc2", "172.30.0.2"));
   proxy_->SetEndpointSlice(MakeSlice("svc2", {{"10.180.0.1"}}));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   proxy_->BeginReplace();
   proxy_->SetService(MakeService("svc2", "172.30.0.2"));
   Settle();
   EXPECT_THAT(Save(), HasSubstr("svc1")) << "not before the listing is complete";
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_THAT(Save(), Not(HasSubstr("svc1")));
   EXPECT_THAT(Save(), HasSubstr("ns1/svc2:p80 has no endpoints"));
 }
@@ -231,8 +227,7 @@ TEST_F(ProxyTest, ManyServicesGoInPieces) {
     }
   };
   tell(0, kMany);
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_EQ(ServiceChains().size(), 2u * kMany);
   EXPECT_THAT(iptables_.TakePayloads(), SizeIs(2 + 1 + 1)) << "pieces, the rest; IPv6";
   tell(kMany, 2 * kMany);
@@ -254,8 +249,7 @@ TEST_F(ProxyTest, ManyServicesGoInPieces) {
 
 TEST_F(ProxyTest, WritesAgainWhatOthersFlush) {
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   std::string before = Save();
   iptables_.Flush();
   executor_.Advance(std::chrono::seconds(35));
@@ -268,8 +262,7 @@ TEST_F(ProxyTest, WritesAgainWhatOthersFlush) {
 
 TEST_F(ProxyTest, RetriesWithEverythingAfterAFailure) {
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   iptables_.FailNext(Error(Code::kUnavailable, "xtables lock"), 3);
   proxy_->SetService(MakeService("svc2", "172.30.0.2"));
   executor_.Advance(std::chrono::milliseconds(100));
@@ -309,8 +302,7 @@ TEST_F(ProxyTest, MachinesWithoutIpv6) {
   iptables_.SetSupported(net::IpFamily::kV6, false);
   Start();
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_TRUE(proxy_->GetStatus().synced);
   EXPECT_THAT(iptables_.Chains(net::IpFamily::kV6, "nat"), IsEmpty());
 }
@@ -327,8 +319,7 @@ TEST_F(ProxyTest, DeletesExactlyTheStaleUdpFlows) {
   proxy_->SetService(MakeService("dns", "172.30.0.10", "UDP", "dns", 53));
   proxy_->SetEndpointSlice(MakeSlice("dns", {{"10.1.0.1"}, {"10.1.0.2"}}, "UDP", "dns", 5353));
   proxy_->SetService(MakeService("web", "172.30.0.11", "TCP", "http", 53));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   net::Flow kept = UdpFlow("172.30.0.10", 53, "10.1.0.1", 5353, 1);
   net::Flow stale = UdpFlow("172.30.0.10", 53, "10.1.0.2", 5353, 2);
   net::Flow other_service = UdpFlow("172.30.0.99", 53, "10.1.0.2", 5353, 3);
@@ -354,8 +345,7 @@ TEST_F(ProxyTest, ARestartFindsTheFlowsThatBecameStaleMeanwhile) {
   proxy_->SetEndpointSlice(MakeSlice("dns", {{"10.1.0.1"}, {"10.1.0.2"}}, "UDP", "dns", 5353));
   proxy_->SetService(MakeService("gone", "172.30.0.20", "UDP", "dns", 53));
   proxy_->SetEndpointSlice(MakeSlice("gone", {{"10.1.0.3"}}, "UDP", "dns", 5353));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   net::Flow kept = UdpFlow("172.30.0.10", 53, "10.1.0.1", 5353, 1);
   conntrack_.Add(kept);
   conntrack_.Add(UdpFlow("172.30.0.10", 53, "10.1.0.2", 5353, 2));
@@ -363,8 +353,7 @@ TEST_F(ProxyTest, ARestartFindsTheFlowsThatBecameStaleMeanwhile) {
   Start();
   proxy_->SetService(MakeService("dns", "172.30.0.10", "UDP", "dns", 53));
   proxy_->SetEndpointSlice(MakeSlice("dns", {{"10.1.0.1"}}, "UDP", "dns", 5353));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   EXPECT_THAT(conntrack_.flows(), UnorderedElementsAre(kept));
 }
 
@@ -387,8 +376,7 @@ TEST_F(ProxyTest, RemoveAllRulesLeavesWhatIsNotOurs) {
   std::string before = Save();
   proxy_->SetService(MakeService("svc1", "172.30.0.1"));
   proxy_->SetEndpointSlice(MakeSlice("svc1", {{"10.180.0.1"}}));
-  proxy_->SyncDone();
-  Settle();
+  SyncAndSettle();
   proxy_.reset();
   EXPECT_NE(Save(), before) << "stopping leaves the rules";
   ASSERT_TRUE(RemoveAllRules(iptables_).ok());

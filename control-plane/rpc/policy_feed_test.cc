@@ -6,8 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "proto/codec/json.h"
-#include "proto/codec/yaml.h"
+#include "proto/codec/testing.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/networking/v1/networking.pb.h"
@@ -18,20 +17,11 @@ namespace {
 
 namespace core = k8s::core::v1;
 namespace networking = k8s::networking::v1;
+using codec::testing::FromYaml;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
 using testing::UnorderedElementsAre;
-
-template <class T>
-std::shared_ptr<T> Parse(const std::string& yaml) {
-  auto object = std::make_shared<T>();
-  auto json = codec::YamlToJson(yaml);
-  EXPECT_TRUE(json.ok()) << yaml;
-  auto decoded = codec::DecodeJson(*json, {}, object.get());
-  EXPECT_TRUE(decoded.ok()) << decoded.error().message();
-  return object;
-}
 
 // A node as the feed talks to it: its share is what it was told of last.
 class PolicyFeedTest : public testing::Test {
@@ -43,23 +33,23 @@ class PolicyFeedTest : public testing::Test {
   }
 
   void SetNamespace(const std::string& name, const std::string& labels) {
-    feed.SetNamespace(
-        name, Parse<core::Namespace>("metadata: {name: " + name + ", labels: {" + labels + "}}"));
+    feed.SetNamespace(name, FromYaml<core::Namespace>("metadata: {name: " + name + ", labels: {" +
+                                                      labels + "}}"));
   }
   // key: "namespace/name"; status and the rest of the spec as they are.
   void SetPod(const std::string& key, const std::string& node, const std::string& labels,
               const std::string& status, const std::string& spec = "") {
     size_t slash = key.find('/');
-    feed.SetPod(
-        key, Parse<core::Pod>("metadata: {namespace: " + key.substr(0, slash) +
-                              ", name: " + key.substr(slash + 1) + ", labels: {" + labels +
-                              "}}\nspec: {nodeName: " + node + (spec.empty() ? "" : ", " + spec) +
-                              "}\nstatus: {" + status + "}"));
+    feed.SetPod(key, FromYaml<core::Pod>("metadata: {namespace: " + key.substr(0, slash) +
+                                         ", name: " + key.substr(slash + 1) + ", labels: {" +
+                                         labels + "}}\nspec: {nodeName: " + node +
+                                         (spec.empty() ? "" : ", " + spec) + "}\nstatus: {" +
+                                         status + "}"));
   }
   void RemovePod(const std::string& key) { feed.SetPod(key, nullptr); }
   void SetPolicy(const std::string& key, const std::string& spec) {
     size_t slash = key.find('/');
-    feed.SetPolicy(key, Parse<networking::NetworkPolicy>(
+    feed.SetPolicy(key, FromYaml<networking::NetworkPolicy>(
                             "metadata: {namespace: " + key.substr(0, slash) +
                             ", name: " + key.substr(slash + 1) + "}\nspec: {" + spec + "}"));
   }

@@ -10,8 +10,7 @@
 #include "control-plane/scheduler/pod_affinity.h"
 #include "control-plane/scheduler/testing_objects.h"
 #include "control-plane/scheduler/topology_spread.h"
-#include "proto/codec/json.h"
-#include "proto/codec/yaml.h"
+#include "proto/codec/testing.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 
 namespace skiff::cp {
@@ -22,11 +21,7 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 Pod PodOf(const std::string& name, const std::string& yaml) {
-  Pod pod;
-  auto json = codec::YamlToJson(yaml);
-  EXPECT_TRUE(json.ok()) << json.error().message();
-  auto decoded = codec::DecodeJson(*json, {}, &pod);
-  EXPECT_TRUE(decoded.ok()) << decoded.error().message();
+  Pod pod = *codec::testing::FromYaml<Pod>(yaml);
   pod.mutable_metadata()->set_name(name);
   pod.mutable_metadata()->set_uid(name);
   if (pod.metadata().namespace_().empty()) pod.mutable_metadata()->set_namespace_("ns");

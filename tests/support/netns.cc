@@ -124,6 +124,14 @@ std::string TestNode::Shell(const std::string& command) {
 
 std::string TestNode::netns_path() const { return FdPath(netns_->fd()); }
 
+std::pair<std::unique_ptr<TestNode>, std::unique_ptr<TestNode>> MakeNodeAndOutside() {
+  auto node = TestNode::Make("node"), outside = TestNode::Make("outside");
+  Connect(*node, {"10.200.0.1/24", "fd00:200::1/64"}, *outside,
+          {"10.200.0.2/24", "fd00:200::2/64"});
+  node->Shell("ip route add default via 10.200.0.2; ip -6 route add default via fd00:200::2");
+  return {std::move(node), std::move(outside)};
+}
+
 void Connect(TestNode& a, const std::vector<std::string>& a_addresses, TestNode& b,
              const std::vector<std::string>& b_addresses) {
   a.Run([&] {

@@ -14,6 +14,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/net/netns.h"
@@ -57,6 +58,10 @@ class TestNode {
 // Interfaces are named after the peer. Returns when both ends carry traffic.
 void Connect(TestNode& a, const std::vector<std::string>& a_addresses, TestNode& b,
              const std::vector<std::string>& b_addresses);
+
+// A node with the addresses 10.200.0.1 and fd00:200::1, and the machine outside that its default
+// routes lead to, .2 and ::2.
+std::pair<std::unique_ptr<TestNode>, std::unique_ptr<TestNode>> MakeNodeAndOutside();
 
 // An empty network namespace as a container runtime makes it, with loopback down.
 class TestNetns {

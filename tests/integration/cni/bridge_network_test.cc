@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <iostream>
+#include <tuple>
 
 #include "base/net/conntrack.h"
 #include "base/net/iptables.h"
@@ -75,11 +76,7 @@ class BridgeNetworkTest : public ::testing::Test {
   void SetUp() override {
     SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6,
                 test::Need::kConntrack);
-    node_ = TestNode::Make("node");
-    outside_ = TestNode::Make("outside");
-    Connect(*node_, {"10.200.0.1/24", "fd00:200::1/64"}, *outside_,
-            {"10.200.0.2/24", "fd00:200::2/64"});
-    node_->Shell("ip route add default via 10.200.0.2; ip -6 route add default via fd00:200::2");
+    std::tie(node_, outside_) = test::MakeNodeAndOutside();
     node_->Run([this] { iptables_ = net::SystemIptables::Open().value(); });
     rules_before_ = Rules();
     links_before_ = Links();

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "base/net/rtnl.h"
 #include "base/os/files.h"
@@ -64,11 +65,7 @@ class CniNodeTest : public ::testing::Test {
     ::signal(SIGPIPE, SIG_IGN);  // as daemons do: not every plugin reads what it is given
     SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6, test::Need::kConntrack,
                 test::Need::kCniPlugins);
-    node_ = TestNode::Make("node");
-    outside_ = TestNode::Make("outside");
-    Connect(*node_, {"10.200.0.1/24", "fd00:200::1/64"}, *outside_,
-            {"10.200.0.2/24", "fd00:200::2/64"});
-    node_->Shell("ip route add default via 10.200.0.2; ip -6 route add default via fd00:200::2");
+    std::tie(node_, outside_) = test::MakeNodeAndOutside();
     ASSERT_TRUE(MakeDirectories(work_.path() + "/net.d").ok());
   }
 

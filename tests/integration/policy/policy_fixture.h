@@ -6,6 +6,7 @@
 
 #include <future>
 #include <map>
+#include <tuple>
 
 #include "agent/policy/enforcer.h"
 #include "agent/policy/rule_writer.h"
@@ -15,8 +16,7 @@
 #include "base/net/iptables.h"
 #include "base/os/files.h"
 #include "control-plane/rpc/policy_feed.h"
-#include "proto/codec/json.h"
-#include "proto/codec/yaml.h"
+#include "proto/codec/testing.h"
 #include "proto/k8s/core/v1/namespace.pb.h"
 #include "proto/k8s/core/v1/pod.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
@@ -30,6 +30,7 @@
 
 namespace skiff::agent::policy {
 namespace core = k8s::core::v1;
+using codec::testing::FromYaml;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using test::EchoServer;
@@ -47,16 +48,6 @@ inline constexpr char kDnsAddress[] = "10.202.0.10";
 
 inline net::IpPrefix Prefix(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
-template <class T>
-std::shared_ptr<T> FromYaml(const std::string& yaml) {
-  auto object = std::make_shared<T>();
-  auto json = codec::YamlToJson(yaml);
-  EXPECT_TRUE(json.ok()) << yaml;
-  auto decoded = codec::DecodeJson(*json, {}, object.get());
-  EXPECT_TRUE(decoded.ok()) << decoded.error().message();
-  return object;
-}
-
 // A node of a cluster with the pods x/a, x/b, u/a and u/b, each of which serves TCP and UDP 80 and
 // 81 (named serve-80, serve-81, udp-80), and with "outside", a machine beyond it, where the pod z/c
 // of another node lives.
@@ -65,11 +56,7 @@ class PolicyKernelTest : public ::testing::Test {
   void SetUp() override {
     SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6, test::Need::kConntrack,
                 test::Need::kNftables);
-    node_ = TestNode::Make("node");
-    outside_ = TestNode::Make("outside");
-    Connect(*node_, {"10.200.0.1/24", "fd00:200::1/64"}, *outside_,
-            {"10.200.0.2/24", "fd00:200::2/64"});
-    node_->Shell("ip route add default via 10.200.0.2; ip -6 route add default via fd00:200::2");
+    std::tie(node_, outside_) = test::MakeNodeAndOutside();
     // The pod of another node, and a machine that is none of the cluster's.
     outside_->Shell(
         "ip addr add 10.201.2.1/32 dev lo; ip addr add 192.168.7.1/32 dev lo; "

@@ -8,6 +8,7 @@
 #include <future>
 #include <iostream>
 #include <set>
+#include <tuple>
 
 #include "agent/proxy/testing.h"
 #include "base/net/conntrack.h"
@@ -42,11 +43,7 @@ class ProxyKernelTest : public ::testing::TestWithParam<Mode> {
   void SetUp() override {
     SKIFF_NEEDS(test::Need::kRoot, test::Need::kIptables, test::Need::kIpv6, test::Need::kConntrack,
                 test::Need::kNftables);
-    node_ = TestNode::Make("node");
-    outside_ = TestNode::Make("outside");
-    Connect(*node_, {"10.200.0.1/24", "fd00:200::1/64"}, *outside_,
-            {"10.200.0.2/24", "fd00:200::2/64"});
-    node_->Shell("ip route add default via 10.200.0.2; ip -6 route add default via fd00:200::2");
+    std::tie(node_, outside_) = test::MakeNodeAndOutside();
     outside_->Shell("ip route add 10.202.0.0/16 via 10.200.0.1");
     outside_->Shell("ip route add fd00:202::/64 via fd00:200::1");
     on_node_ = std::make_unique<test::PodNode>(
