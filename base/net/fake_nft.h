@@ -4,7 +4,8 @@
 // state only where every operation succeeded. It keeps to what trips writers of rules: names that
 // are referred to exist, what is in use cannot be deleted (EBUSY), elements are there once
 // (EBUSY with other data, ENOENT when deleted twice), keys have the declared size (EINVAL), and no
-// chain leads back to itself (ELOOP). Packets it does not know.
+// chain leads back to itself (ELOOP). Packets it does not know, and of
+// links it takes every name.
 #pragma once
 
 #include <map>
@@ -25,6 +26,7 @@ class FakeNft : public Nft {
   Result<nft::TableInfo> List(const nft::Table& table) override;
   Result<std::vector<nft::Element>> ListElements(const nft::Table& table,
                                                  const std::string& set) override;
+  Result<std::vector<nft::Flowtable>> ListFlowtables(const nft::Table& table) override;
   Result<uint64_t> TableHandle(const nft::Table& table) override;
   Result<size_t> CountRules(const nft::Table& table, const std::string& chain) override;
   // Told of what FlushRuleset does, in its call.
@@ -54,6 +56,7 @@ class FakeNft : public Nft {
     uint64_t handle = 0;
     std::map<std::string, ChainState> chains;
     std::map<std::string, SetState> sets;
+    std::map<std::string, nft::Flowtable> flowtables;
   };
   using Tables = std::map<nft::Table, TableState>;
   class Applier;

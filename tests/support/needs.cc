@@ -36,6 +36,7 @@ std::string NameOf(Need need) {
     case Need::kSctp: return "SCTP";
     case Need::kShaping: return "traffic shaping";
     case Need::kWireguard: return "WireGuard";
+    case Need::kFlowtables: return "flow tables";
     case Need::kOverlayfs: return "overlayfs";
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
@@ -73,6 +74,17 @@ std::string ProbeNftables() {
   change.AddTable().AddChain(
       {.name = "c",
        .base = net::nft::BaseChain{net::nft::ChainType::kNat, net::nft::Hook::kOutput}});
+  auto committed = net::SystemNft().Commit(change);
+  return committed.ok() ? "" : committed.error().message();
+}
+
+std::string ProbeFlowtables() {
+  using namespace net::nft;
+  Transaction change(Table{Family::kInet, "skiff-probe"});
+  change.AddTable()
+      .AddFlowtable({.name = "flows", .devices = {"lo"}})
+      .AddChain({.name = "c", .base = BaseChain{ChainType::kFilter, Hook::kForward}})
+      .AddRule({"c", Body().Then(Offload{"flows"})});
   auto committed = net::SystemNft().Commit(change);
   return committed.ok() ? "" : committed.error().message();
 }
@@ -151,6 +163,7 @@ std::string Probe(Need need) {
     case Need::kSctp: return ProbeSctp();
     case Need::kShaping: return InFreshNetns(ProbeShaping);
     case Need::kWireguard: return InFreshNetns(ProbeWireguard);
+    case Need::kFlowtables: return InFreshNetns(ProbeFlowtables);
     case Need::kOverlayfs: return FileSystem("overlay");
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();

@@ -21,6 +21,7 @@ enum class Need {
   kSctp,         // the kernel has SCTP
   kShaping,      // token buckets and ifb links
   kWireguard,    // the kernel has WireGuard
+  kFlowtables,   // nftables has flow tables
   kOverlayfs,
   kCgroupV2,    // a cgroup2 file system with controllers in it
   kCgroupV1,    // cgroup v1 hierarchies for memory, cpu and pids
