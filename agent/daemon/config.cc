@@ -152,6 +152,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"proxy", read_proxy},
            {"dns", read_dns},
            {"overlay", read_mode("overlay", &config->overlay_mode)},
+           {"flowTable", read_mode("flowTable", &config->flow_table_mode)},
            {"networkPolicy", read_mode("networkPolicy", &config->network_policy_mode)},
            {"cni", read_cni},
            {"maxPods", Into(&config->max_pods)},
@@ -281,6 +282,10 @@ Result<> CompleteConfig(AgentConfig* config) {
   if (config->network_policy_mode != "nftables" && config->network_policy_mode != "none") {
     return bad("networkPolicy.mode must be \"nftables\" or \"none\", not \"" +
                config->network_policy_mode + "\"");
+  }
+  if (config->flow_table_mode != "auto" && config->flow_table_mode != "none") {
+    return bad("flowTable.mode must be \"auto\" or \"none\", not \"" + config->flow_table_mode +
+               "\"");
   }
   if (config->overlay_mode != "none") {
     TRY(cni::ParseOverlayMode(config->overlay_mode).With("overlay.mode"));

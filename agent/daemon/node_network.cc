@@ -5,6 +5,7 @@
 #include <charconv>
 #include <mutex>
 
+#include "agent/daemon/flow_link.h"
 #include "agent/daemon/overlay_link.h"
 #include "agent/daemon/policy_link.h"
 #include "agent/dns/node_address.h"
@@ -18,6 +19,7 @@
 #include "base/net/iptables.h"
 #include "base/net/iptables_tables.h"
 #include "base/net/nft.h"
+#include "cni/flow_table.h"
 #include "cni/pod_forwarding.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
@@ -115,7 +117,16 @@ cni::OverlayNode ToPeer(const core::Node& node) {
   return peer;
 }
 
-std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNetworkDeps& deps) {
+std::shared_ptr<FlowLink> MakeFlows(const AgentConfig& config, const NodeNetworkDeps& deps) {
+  // As of the overlay.
+  if (deps.nft == nullptr || !config.runtime_endpoint.empty() || config.server.empty()) {
+    return nullptr;
+  }
+  return std::make_shared<FlowLink>(deps.blocking, *deps.nft, config.flow_table_mode != "none");
+}
+
+std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNetworkDeps& deps,
+                                         std::weak_ptr<FlowLink> flows) {
   // Another runtime has a network of its own; without a cluster there are no peers.
   if (config.overlay_mode == "none" || !config.runtime_endpoint.empty() || config.server.empty()) {
     return nullptr;
@@ -124,7 +135,9 @@ std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNe
   // CompleteConfig has checked it.
   overlay.mode = cni::ParseOverlayMode(config.overlay_mode).value_or(overlay.mode);
   return std::make_unique<OverlayLink>(overlay, config.state_dir + "/network/wireguard.key",
-                                       deps.blocking, deps.on_overlay);
+                                       deps.blocking, deps.on_overlay, [weak = std::move(flows)] {
+                                         if (auto alive = weak.lock()) alive->LinksChanged();
+                                       });
 }
 
 std::unique_ptr<proxy::BalancerAddresses> MakeBalancers(const AgentConfig& config,
@@ -173,6 +186,8 @@ struct NodeNetwork::Parts {
   bool proxy_fed = false, dns_fed = false, balancers_fed = false;
   // What they were started with: they begin anew where it changes.
   std::string settings_bytes;
+  // Null: none is wanted. The overlay tells it of links.
+  std::shared_ptr<FlowLink> flows;
   std::unique_ptr<OverlayLink> overlay;            // null: none is wanted
   std::unique_ptr<PolicyLink> policies;            // null: none are enforced
   std::unique_ptr<cni::PodForwarding> forwarding;  // null: another program proxies
@@ -207,9 +222,11 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .proxy = nullptr,
                        .dns = nullptr,
                        .balancers = MakeBalancers(config, deps),
-                       .overlay = MakeOverlay(config, deps),
+                       .flows = MakeFlows(config, deps),
+                       .overlay = nullptr,
                        .policies = MakePolicies(config, deps.blocking),
                        .forwarding = MakeForwarding(config, deps)}) {
+  parts_->overlay = MakeOverlay(config, deps, parts_->flows);
   parts_->ServeProxyHealth();
 }
 NodeNetwork::~NodeNetwork() = default;
@@ -303,6 +320,9 @@ void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
   parts_->ForgetOldSettings(welcome.settings());
   parts_->StartProxy(welcome.settings());
   parts_->StartDns(welcome.settings());
+  if (parts_->flows != nullptr) {
+    parts_->flows->SetRanges(ParseAll<net::IpPrefix>(welcome.settings().cluster_cidrs()));
+  }
   if (parts_->overlay != nullptr) {
     parts_->overlay->SetPodCidrs(ParseAll<net::IpPrefix>(welcome.pod_cidrs()));
   }
@@ -325,6 +345,7 @@ void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
 void NodeNetwork::SetBuiltInPodNetwork(bool built_in) {
   if (parts_->overlay != nullptr) parts_->overlay->SetWanted(built_in);
   if (parts_->forwarding != nullptr) parts_->forwarding->SetWanted(!built_in);
+  if (parts_->flows != nullptr) parts_->flows->SetWanted(built_in);
 }
 
 void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
@@ -398,6 +419,7 @@ Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft) {
   TRY(proxy::RemoveAllRules(iptables));
   TRY(proxy::RemoveAllRules(nft));
   TRY(policy::RemovePolicyTables(nft));
+  TRY(cni::RemoveFlowTable(nft));
   TRY(cni::RemovePodForwarding(iptables));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));

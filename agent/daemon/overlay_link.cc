@@ -26,12 +26,14 @@ constexpr int kQuickProbes = 6;
 // All state on the strand.
 class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(cni::OverlayConfig config, std::string key_file, Executor& blocking, OnState on_state)
+  Impl(cni::OverlayConfig config, std::string key_file, Executor& blocking, OnState on_state,
+       std::function<void()> on_links)
       : config_(std::move(config)),
         key_file_(std::move(key_file)),
         blocking_(blocking),
         strand_(blocking),
-        on_state_(std::move(on_state)) {}
+        on_state_(std::move(on_state)),
+        on_links_(std::move(on_links)) {}
 
   template <class Change>
   void Post(Change change) {
@@ -69,6 +71,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
       ApplySoon(kRetry);
       return;
     }
+    on_links_();
     trouble_.reset();
     if (plan->unreachable != unreachable_) {
       unreachable_ = plan->unreachable;
@@ -213,6 +216,7 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
   Executor& blocking_;
   Strand strand_;
   const OnState on_state_;
+  const std::function<void()> on_links_;
   uint32_t mtu_ = 0;
   bool waiting_ = false;
   std::string private_key_, public_key_;  // empty: not loaded, or not needed
@@ -230,9 +234,9 @@ class OverlayLink::Impl : public std::enable_shared_from_this<Impl> {
 };
 
 OverlayLink::OverlayLink(cni::OverlayConfig config, std::string key_file, Executor& blocking,
-                         OnState on_state)
+                         OnState on_state, std::function<void()> on_links)
     : impl_(std::make_shared<Impl>(std::move(config), std::move(key_file), blocking,
-                                   std::move(on_state))) {}
+                                   std::move(on_state), std::move(on_links))) {}
 OverlayLink::~OverlayLink() = default;
 
 void OverlayLink::SetAddresses(std::vector<net::IpAddress> addresses) {

@@ -31,9 +31,10 @@ class OverlayLink {
   using OnState = std::function<void(const OverlayState&)>;
   // key_file: where the node's private WireGuard key is kept; it is made where there is none, and
   // removing the file (and a restart) gives the node a new one.
-  // on_state: when it is known and when it changes; on the blocking executor.
-  OverlayLink(cni::OverlayConfig config, std::string key_file, Executor& blocking,
-              OnState on_state);
+  // on_state: when it is known and when it changes. on_links: links to other nodes' pods may have
+  // come or gone. Both on the blocking executor.
+  OverlayLink(cni::OverlayConfig config, std::string key_file, Executor& blocking, OnState on_state,
+              std::function<void()> on_links);
   // Waits for nothing; the way stays.
   ~OverlayLink();
 
