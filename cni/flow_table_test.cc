@@ -14,11 +14,11 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-net::IpPrefix Range(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
+net::IpPrefix ClusterRange(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
 FlowTableSpec DualStack() {
   return {.links = {"skiff-vxlan", "skiff0"},
-          .ranges = {Range("10.244.0.0/16"), Range("fd42:244::/48")}};
+          .ranges = {ClusterRange("10.244.0.0/16"), ClusterRange("fd42:244::/48")}};
 }
 
 TEST(FlowTableTest, IsOfTheLinksAndOneRuleAFamily) {

@@ -12,7 +12,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::Optional;
 
-constexpr net::IpFamily kV4 = net::IpFamily::kV4, kV6 = net::IpFamily::kV6;
+constexpr net::IpFamily kFirstFamily = net::IpFamily::kV4, kOtherFamily = net::IpFamily::kV6;
 
 class PodForwardingTest : public ::testing::Test {
  protected:
@@ -36,16 +36,18 @@ TEST_F(PodForwardingTest, NothingIsDoneBeforeItIsKnownWhoseNetworkItIs) {
 }
 
 TEST_F(PodForwardingTest, PodsOfPluginsMayPass) {
-  ASSERT_TRUE(iptables_.Restore(kV4, "*filter\n-A FORWARD -s 192.0.2.1/32 -j DROP\nCOMMIT\n").ok());
+  ASSERT_TRUE(
+      iptables_.Restore(kFirstFamily, "*filter\n-A FORWARD -s 192.0.2.1/32 -j DROP\nCOMMIT\n")
+          .ok());
   forwarding_->SetWanted(true);
   Settle();
-  EXPECT_THAT(iptables_.Rules(kV4, "filter", "SKIFF-PODS"),
+  EXPECT_THAT(iptables_.Rules(kFirstFamily, "filter", "SKIFF-PODS"),
               Optional(ElementsAre("-s 10.244.0.0/16 -j ACCEPT", "-d 10.244.0.0/16 -j ACCEPT",
                                    "-m mark --mark 0x4000/0x4000 -j ACCEPT",
                                    "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")));
-  EXPECT_THAT(Forward(kV4), ElementsAre("-s 192.0.2.1/32 -j DROP", "-j SKIFF-PODS"))
+  EXPECT_THAT(Forward(kFirstFamily), ElementsAre("-s 192.0.2.1/32 -j DROP", "-j SKIFF-PODS"))
       << "others' refusals first";
-  EXPECT_THAT(Forward(kV6), ElementsAre("-j SKIFF-PODS"));
+  EXPECT_THAT(Forward(kOtherFamily), ElementsAre("-j SKIFF-PODS"));
   iptables_.TakePayloads();
   forwarding_->SetWanted(true);
   executor_.Advance(std::chrono::minutes(2));
@@ -56,15 +58,16 @@ TEST_F(PodForwardingTest, WritesAgainWhatOthersRemove) {
   forwarding_->SetWanted(true);
   Settle();
   for (const char* line : {"-F SKIFF-PODS", "-D FORWARD -j SKIFF-PODS"}) {
-    ASSERT_TRUE(iptables_.Restore(kV4, "*filter\n" + std::string(line) + "\nCOMMIT\n").ok());
+    ASSERT_TRUE(
+        iptables_.Restore(kFirstFamily, "*filter\n" + std::string(line) + "\nCOMMIT\n").ok());
     executor_.Advance(std::chrono::seconds(35));
-    EXPECT_EQ(iptables_.Rules(kV4, "filter", "SKIFF-PODS")->size(), 4u) << line;
-    EXPECT_THAT(Forward(kV4), ElementsAre("-j SKIFF-PODS")) << line;
+    EXPECT_EQ(iptables_.Rules(kFirstFamily, "filter", "SKIFF-PODS")->size(), 4u) << line;
+    EXPECT_THAT(Forward(kFirstFamily), ElementsAre("-j SKIFF-PODS")) << line;
   }
   iptables_.Flush();
   iptables_.FailNext(Error(Code::kUnavailable, "xtables lock"));
   executor_.Advance(std::chrono::seconds(35));
-  EXPECT_THAT(Forward(kV4), ElementsAre("-j SKIFF-PODS"));
+  EXPECT_THAT(Forward(kFirstFamily), ElementsAre("-j SKIFF-PODS"));
 }
 
 TEST_F(PodForwardingTest, TheRulesGoWithThePluginsAndWithAFamily) {
@@ -72,15 +75,15 @@ TEST_F(PodForwardingTest, TheRulesGoWithThePluginsAndWithAFamily) {
   Settle();
   forwarding_->SetClusterCidrs({Prefix("10.244.0.0/16")});
   Settle();
-  EXPECT_THAT(Forward(kV4), ElementsAre("-j SKIFF-PODS"));
-  EXPECT_THAT(Forward(kV6), ElementsAre());
+  EXPECT_THAT(Forward(kFirstFamily), ElementsAre("-j SKIFF-PODS"));
+  EXPECT_THAT(Forward(kOtherFamily), ElementsAre());
   // A process that is told otherwise when it starts.
   forwarding_ = std::make_unique<PodForwarding>(iptables_, executor_);
   forwarding_->SetWanted(false);
   forwarding_->SetClusterCidrs({Prefix("10.244.0.0/16")});
   Settle();
-  EXPECT_THAT(Forward(kV4), ElementsAre());
-  EXPECT_FALSE(iptables_.ChainExists(kV4, "filter", "SKIFF-PODS").value());
+  EXPECT_THAT(Forward(kFirstFamily), ElementsAre());
+  EXPECT_FALSE(iptables_.ChainExists(kFirstFamily, "filter", "SKIFF-PODS").value());
 }
 
 TEST_F(PodForwardingTest, IsRemovedWhole) {
@@ -88,8 +91,8 @@ TEST_F(PodForwardingTest, IsRemovedWhole) {
   Settle();
   for (int i = 0; i < 2; ++i) {
     EXPECT_TRUE(RemovePodForwarding(iptables_).ok());
-    EXPECT_THAT(iptables_.Chains(kV4, "filter"), ElementsAre());
-    EXPECT_THAT(Forward(kV6), ElementsAre());
+    EXPECT_THAT(iptables_.Chains(kFirstFamily, "filter"), ElementsAre());
+    EXPECT_THAT(Forward(kOtherFamily), ElementsAre());
   }
 }
 

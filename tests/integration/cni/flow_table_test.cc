@@ -22,13 +22,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr uint16_t kPort = 8080;
-constexpr int kRounds = 20;
-constexpr timeval kWait{.tv_sec = 5, .tv_usec = 0};
-constexpr timeval kShortWait{.tv_sec = 1, .tv_usec = 0};
+constexpr uint16_t kEchoPort = 8080;
+constexpr int kExchanges = 20;
+constexpr timeval kEchoWait{.tv_sec = 5, .tv_usec = 0};
+constexpr timeval kShortEchoWait{.tv_sec = 1, .tv_usec = 0};
 
-net::IpAddress Ip(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-net::IpPrefix Range(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
+net::IpAddress PodIp(std::string_view text) { return net::IpAddress::Parse(text).value(); }
+net::IpPrefix PodRange(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
 void SetWait(int fd, const timeval& wait) {
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
@@ -98,7 +98,7 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
         "{ type filter hook forward priority 100; }; add rule inet witness forward counter'");
     left_ = AddPod("left", 2);
     right_ = AddPod("right", 3);
-    spec_ = {.links = {"skiff0"}, .ranges = {Range("10.244.0.0/16"), Range("fd42::/48")}};
+    spec_ = {.links = {"skiff0"}, .ranges = {PodRange("10.244.0.0/16"), PodRange("fd42::/48")}};
     Write();
   }
 
@@ -127,7 +127,7 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
 
   bool v4() const { return GetParam() == net::IpFamily::kV4; }
   net::IpAddress Address(int number) const {
-    return Ip((v4() ? "10.244.1." : "fd42::") + std::to_string(number));
+    return PodIp((v4() ? "10.244.1." : "fd42::") + std::to_string(number));
   }
   const char* nft_family() const { return v4() ? "ip" : "ip6"; }
 
@@ -137,27 +137,27 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
       socket_fd.Reset(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
       int on = 1;
       setsockopt(socket_fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-      net::SocketAddress any(net::Endpoint{Ip("::"), kPort});
+      net::SocketAddress any(net::Endpoint{PodIp("::"), kEchoPort});
       EXPECT_EQ(bind(socket_fd.get(), any.get(), any.size()), 0);
       EXPECT_EQ(listen(socket_fd.get(), 8), 0);
     });
-    SetWait(socket_fd.get(), kWait);
+    SetWait(socket_fd.get(), kEchoWait);
     return socket_fd;
   }
   // From the left pod to the address, where the listener is behind it.
   Connection Connected(const UniqueFd& listener, const net::IpAddress& address,
-                       const timeval& wait = kWait) {
+                       const timeval& wait = kEchoWait) {
     Connection connection;
     left_->Run([&] {
       UniqueFd client(socket(v4() ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
       SetWait(client.get(), wait);
-      net::SocketAddress there(net::Endpoint{address, kPort});
+      net::SocketAddress there(net::Endpoint{address, kEchoPort});
       if (connect(client.get(), there.get(), there.size()) == 0)
         connection.client = std::move(client);
     });
     if (!connection.client.valid()) return connection;
     connection.server.Reset(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    SetWait(connection.server.get(), kWait);
+    SetWait(connection.server.get(), kEchoWait);
     return connection;
   }
 
@@ -173,7 +173,7 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
     while (std::chrono::steady_clock::now() < deadline) {
       const long before = LongWay();
-      if (!connection.Exchanges(kRounds)) return false;
+      if (!connection.Exchanges(kExchanges)) return false;
       if (LongWay() == before) return true;
     }
     return false;
@@ -206,8 +206,8 @@ TEST_P(FlowTableKernelTest, ItComesAndGoesUnderConnections) {
   EXPECT_TRUE(TakesTheShortWay(connection));
   node_->Run([&] { EXPECT_TRUE(RemoveFlowTable(nft_).ok()); });
   long before = LongWay();
-  EXPECT_TRUE(connection.Exchanges(kRounds));
-  EXPECT_GE(LongWay(), before + 2 * kRounds);
+  EXPECT_TRUE(connection.Exchanges(kExchanges));
+  EXPECT_GE(LongWay(), before + 2 * kExchanges);
   Write();
   EXPECT_TRUE(TakesTheShortWay(connection));
 }
@@ -220,7 +220,7 @@ TEST_P(FlowTableKernelTest, TranslatedConnectionsTakeIt) {
       nft_family() + " daddr " + vip + " dnat " + nft_family() + " to " + Address(3).ToString() +
       "'");
   UniqueFd listener = Listen(*right_);
-  Connection connection = Connected(listener, Ip(vip));
+  Connection connection = Connected(listener, PodIp(vip));
   ASSERT_TRUE(connection.ok());
   EXPECT_TRUE(TakesTheShortWay(connection));
   EXPECT_TRUE(connection.Exchange(1 << 20));
@@ -236,24 +236,25 @@ TEST_P(FlowTableKernelTest, APolicyThatComesHoldsForNewConnections) {
       "nft 'add table inet rules; add chain inet rules forward { type filter hook forward "
       "priority 11; }; add rule inet rules forward ct state established,related accept; "
       "add rule inet rules forward drop'");
-  EXPECT_TRUE(connection.Exchanges(kRounds)) << "what exists goes on, as it does without";
-  EXPECT_FALSE(Connected(listener, Address(3), kShortWait).ok());
+  EXPECT_TRUE(connection.Exchanges(kExchanges)) << "what exists goes on, as it does without";
+  EXPECT_FALSE(Connected(listener, Address(3), kShortEchoWait).ok());
   node_->Shell("nft delete table inet rules");
   EXPECT_TRUE(Connected(listener, Address(3)).ok());
 }
 
 TEST_P(FlowTableKernelTest, DatagramsStayOnTheLongWay) {
-  test::EchoServer server(right_->netns(), test::Transport::kUdp, Ip("::"), kPort, "right");
+  test::EchoServer server(right_->netns(), test::Transport::kUdp, PodIp("::"), kEchoPort, "right");
   long before = 0;
   left_->Run([&] {
-    for (int i = 0; i < kRounds; ++i) {
+    for (int i = 0; i < kExchanges; ++i) {
       if (i == 3) before = LongWay();
       EXPECT_EQ(
-          test::Ask(test::Transport::kUdp, Address(3), kPort, std::chrono::seconds(5), 4242).server,
+          test::Ask(test::Transport::kUdp, Address(3), kEchoPort, std::chrono::seconds(5), 4242)
+              .server,
           "right");
     }
   });
-  EXPECT_GE(LongWay(), before + 2 * (kRounds - 3));
+  EXPECT_GE(LongWay(), before + 2 * (kExchanges - 3));
 }
 
 TEST_P(FlowTableKernelTest, AnAddressUsedAgainIsTheNextPods) {
@@ -282,13 +283,13 @@ TEST_P(FlowTableKernelTest, ARouteThatChangesHoldsAtOnce) {
   EXPECT_TRUE(TakesTheShortWay(connection));
   const std::string route = (v4() ? "ip route" : "ip -6 route"), to = Address(3).ToString();
   node_->Shell(route + " del " + to + "; " + route + " add blackhole " + to);
-  SetWait(connection.server.get(), kShortWait);
+  SetWait(connection.server.get(), kShortEchoWait);
   ASSERT_EQ(send(connection.client.get(), "x", 1, MSG_NOSIGNAL), 1);
   EXPECT_EQ(Receive(connection.server.get(), 1), "");
   node_->Shell(route + " del blackhole " + to + "; " + route + " add " + to + " dev skiff0");
   SetWait(connection.server.get(), {.tv_sec = 20, .tv_usec = 0});  // the sender tries again
   EXPECT_EQ(Receive(connection.server.get(), 1), "x");
-  EXPECT_TRUE(connection.Exchanges(kRounds));
+  EXPECT_TRUE(connection.Exchanges(kExchanges));
 }
 
 TEST_P(FlowTableKernelTest, LinksThatGoAreForgotten) {
