@@ -10,6 +10,7 @@ import pytest
 from tests.support import images
 from tests.support.cluster import TOP
 from tests.support.machine import run
+from tests.support.waiting import wait_for
 from tests.vm.vm import HOST_ADDRESS, NETNS, Network, VirtualMachine
 
 FOLDER = TOP / "build" / "vm"
@@ -76,9 +77,14 @@ def registry(machines, tmp_path_factory):
                       f"http: {{addr: '{REGISTRY}'}}\n")
     argv = ["ip", "netns", "exec", NETNS, "docker-registry", "serve", str(config)]
     with (open(folder / "log", "wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as server):
-        run("ip", "netns", "exec", NETNS, images.BUILDER, "--push", REGISTRY)
-        yield REGISTRY
-        server.kill()
+        try:
+            inside = ["ip", "netns", "exec", NETNS]
+            wait_for("the machines' registry", lambda: run(
+                *inside, "curl", "-s", f"http://{REGISTRY}/v2/", check=False).returncode == 0)
+            run(*inside, images.BUILDER, "--push", REGISTRY)
+            yield REGISTRY
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="module")
