@@ -275,7 +275,8 @@ TEST_F(ClientTest, LostConnectionIsTheStatus) {
 }
 
 // One forwarded connection, from both ends.
-class PortForwardTest : public ClientTest, public testing::WithParamInterface<ClientTransport> {
+class PortForwardClientTest : public ClientTest,
+                              public testing::WithParamInterface<ClientTransport> {
  protected:
   void SetUp() override {
     const bool spdy = GetParam() == ClientTransport::kSpdy;
@@ -301,13 +302,13 @@ class PortForwardTest : public ClientTest, public testing::WithParamInterface<Cl
   std::promise<void> gone;  // the client
   PortConnection served, ours;
 };
-INSTANTIATE_TEST_SUITE_P(Over, PortForwardTest,
+INSTANTIATE_TEST_SUITE_P(Over, PortForwardClientTest,
                          testing::Values(ClientTransport::kWebSocket, ClientTransport::kSpdy),
                          [](const auto& over) {
                            return over.param == ClientTransport::kSpdy ? "Spdy" : "WebSocket";
                          });
 
-TEST_P(PortForwardTest, HalfClosesBothWays) {
+TEST_P(PortForwardClientTest, HalfClosesBothWays) {
   const std::string big(2 << 20, 'r');
   ours.data->Write(big, nullptr);
   ours.data->CloseWrite();
@@ -323,7 +324,7 @@ TEST_P(PortForwardTest, HalfClosesBothWays) {
   EXPECT_EQ(gone.get_future().wait_for(seconds(10)), std::future_status::ready);
 }
 
-TEST_P(PortForwardTest, AClientThatLetsGoEndsTheConnection) {
+TEST_P(PortForwardClientTest, AClientThatLetsGoEndsTheConnection) {
   ours = {};
   EXPECT_EQ(gone.get_future().wait_for(seconds(10)), std::future_status::ready);
   EXPECT_EQ(ReadBlocking(*served.data).value_or(""), "");
