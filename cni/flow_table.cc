@@ -87,8 +87,7 @@ Result<> CheckFlowTables(net::Nft& nft) {
 }
 
 Result<> RemoveFlowTable(net::Nft& nft) {
-  if (!nft.TableHandle(FlowsTable()).ok()) return {};  // not there, or no nftables
-  return nft.Commit(PlanFlowTable({})).With("remove the flow table of pods");
+  return net::RemoveTable(nft, FlowsTable()).With("remove the flow table of pods");
 }
 
 }  // namespace skiff::cni

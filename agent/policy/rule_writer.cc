@@ -207,11 +207,7 @@ bool RuleWriter::CheckForFlush() {
 
 Result<> RemovePolicyTables(net::Nft& nft) {
   for (net::IpFamily family : net::kIpFamilies) {
-    auto handle = nft.TableHandle(TableOf(family));
-    if (!handle.ok()) continue;  // not there, or no nftables
-    nft::Transaction change(TableOf(family));
-    change.AddTable().DeleteTable();
-    TRY(nft.Commit(std::move(change)).With("remove the rules of network policies"));
+    TRY(net::RemoveTable(nft, TableOf(family)).With("remove the rules of network policies"));
   }
   return {};
 }

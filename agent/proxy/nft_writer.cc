@@ -1,7 +1,6 @@
 #include "agent/proxy/nft_writer.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 
 #include "agent/proxy/proxy.h"
@@ -159,14 +158,7 @@ bool NftWriter::IsDamaged() {
 }
 
 Result<> RemoveAllRules(net::Nft& nft) {
-  for (net::IpFamily family : net::kIpFamilies) {
-    Result<> removed = nft.Commit(net::nft::Transaction(NftTableOf(family)).DeleteTable());
-    if (removed.ok() || removed.error().sys_errno() == ENOENT) continue;
-    // A kernel without nftables, or without the family, has no table either.
-    int error = removed.error().sys_errno();
-    if (error == EOPNOTSUPP || error == EAFNOSUPPORT || error == EPROTONOSUPPORT) continue;
-    return removed;
-  }
+  for (net::IpFamily family : net::kIpFamilies) TRY(net::RemoveTable(nft, NftTableOf(family)));
   return {};
 }
 

@@ -4,8 +4,7 @@
 // state only where every operation succeeded. It keeps to what trips writers of rules: names that
 // are referred to exist, what is in use cannot be deleted (EBUSY), elements are there once
 // (EBUSY with other data, ENOENT when deleted twice), keys have the declared size (EINVAL), and no
-// chain leads back to itself (ELOOP). Packets it does not know, and of
-// links it takes every name.
+// chain leads back to itself (ELOOP). Packets it does not know, and of links it takes every name.
 #pragma once
 
 #include <map>

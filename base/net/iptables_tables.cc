@@ -17,22 +17,15 @@ bool DoesNothing(const nft::Chain& chain) {
   return named != kBuiltinChains.end() && chain.base && !chain.base->drop;
 }
 
-// Of a commit or a listing: there is no such table, or no such thing as tables.
-bool IsAbsent(const Error& error) {
-  const int number = error.sys_errno();
-  return error.code() == Code::kNotFound || number == ENOENT || number == EOPNOTSUPP ||
-         number == EAFNOSUPPORT || number == EPROTONOSUPPORT;
-}
-
 Result<> RemoveIfBare(Nft& nft, const nft::Table& table) {
   auto seen = nft.List(table);
-  if (!seen.ok()) return IsAbsent(seen.error()) ? Result<>() : Result<>(seen.error());
+  if (!seen.ok()) return IsNoTable(seen.error()) ? Result<>() : Result<>(seen.error());
   if (!seen->rules.empty() || !seen->sets.empty()) return {};
   if (!std::all_of(seen->chains.begin(), seen->chains.end(), DoesNothing)) return {};
   nft::Transaction change(table);
   for (const nft::Chain& chain : seen->chains) change.DeleteEmptyChain(chain.name);
   Result<> removed = nft.Commit(std::move(change.DeleteEmptyTable()));
-  if (removed.ok() || removed.error().sys_errno() == EBUSY || IsAbsent(removed.error())) return {};
+  if (removed.ok() || removed.error().sys_errno() == EBUSY || IsNoTable(removed.error())) return {};
   return removed;
 }
 

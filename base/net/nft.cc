@@ -219,6 +219,18 @@ Result<> Nft::Commit(nft::Transaction transaction) {
   return Commit(one);
 }
 
+bool IsNoTable(const Error& error) {
+  const int number = error.sys_errno();
+  return error.code() == Code::kNotFound || number == ENOENT || number == EOPNOTSUPP ||
+         number == EAFNOSUPPORT || number == EPROTONOSUPPORT;
+}
+
+Result<> RemoveTable(Nft& nft, const nft::Table& table) {
+  Result<> removed = nft.Commit(nft::Transaction(table).DeleteTable());
+  if (removed.ok() || IsNoTable(removed.error())) return {};
+  return removed;
+}
+
 Result<> SystemNft::Commit(const std::vector<nft::Transaction>& transactions) {
   bool empty = true;
   nft::BatchWriter batch(nft::kSequence);

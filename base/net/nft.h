@@ -182,6 +182,13 @@ class Nft {
   virtual Result<std::unique_ptr<NftWatch>> Watch(std::function<void()> changed) = 0;
 };
 
+// Whether an error of a commit or a listing says that there is no such table, perhaps as the kernel
+// has no nftables at all, or none of the family.
+bool IsNoTable(const Error& error);
+
+// Deletes a table with all that is in it. Succeeds where there is none.
+Result<> RemoveTable(Nft& nft, const nft::Table& table);
+
 // The kernel's, in the network namespace of the calling thread.
 class SystemNft : public Nft {
  public:
