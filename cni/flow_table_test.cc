@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/net/fake_nft.h"
+#include "cni/test_addresses.h"
 
 namespace skiff::cni {
 namespace {
@@ -14,11 +15,9 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-net::IpPrefix ClusterRange(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
-
 FlowTableSpec DualStack() {
   return {.links = {"skiff-vxlan", "skiff0"},
-          .ranges = {ClusterRange("10.244.0.0/16"), ClusterRange("fd42:244::/48")}};
+          .ranges = {Prefix("10.244.0.0/16"), Prefix("fd42:244::/48")}};
 }
 
 TEST(FlowTableTest, IsOfTheLinksAndOneRuleAFamily) {

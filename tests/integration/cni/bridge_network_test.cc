@@ -13,6 +13,7 @@
 #include "base/net/rtnl.h"
 #include "base/os/files.h"
 #include "cni/leases.h"
+#include "cni/test_addresses.h"
 #include "tests/support/needs.h"
 #include "tests/support/netns.h"
 #include "tests/support/traffic.h"
@@ -28,8 +29,6 @@ using test::Transport;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-net::IpAddress Address(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-net::IpPrefix Prefix(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 const net::IpAddress kAny4 = net::IpAddress();
 
 // Passes calls on, but fails one of them, after it took effect or before.

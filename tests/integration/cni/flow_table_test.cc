@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/net/socket_address.h"
+#include "cni/test_addresses.h"
 #include "tests/support/needs.h"
 #include "tests/support/netns.h"
 #include "tests/support/traffic.h"
@@ -26,9 +27,6 @@ constexpr uint16_t kEchoPort = 8080;
 constexpr int kExchanges = 20;
 constexpr timeval kEchoWait{.tv_sec = 5, .tv_usec = 0};
 constexpr timeval kShortEchoWait{.tv_sec = 1, .tv_usec = 0};
-
-net::IpAddress PodIp(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-net::IpPrefix PodRange(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
 void SetWait(int fd, const timeval& wait) {
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
@@ -98,7 +96,7 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
         "{ type filter hook forward priority 100; }; add rule inet witness forward counter'");
     left_ = AddPod("left", 2);
     right_ = AddPod("right", 3);
-    spec_ = {.links = {"skiff0"}, .ranges = {PodRange("10.244.0.0/16"), PodRange("fd42::/48")}};
+    spec_ = {.links = {"skiff0"}, .ranges = {Prefix("10.244.0.0/16"), Prefix("fd42::/48")}};
     Write();
   }
 
@@ -126,8 +124,8 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
   }
 
   bool v4() const { return GetParam() == net::IpFamily::kV4; }
-  net::IpAddress Address(int number) const {
-    return PodIp((v4() ? "10.244.1." : "fd42::") + std::to_string(number));
+  net::IpAddress PodAddress(int number) const {
+    return Address((v4() ? "10.244.1." : "fd42::") + std::to_string(number));
   }
   const char* nft_family() const { return v4() ? "ip" : "ip6"; }
 
@@ -137,7 +135,7 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
       socket_fd.Reset(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
       int on = 1;
       setsockopt(socket_fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-      net::SocketAddress any(net::Endpoint{PodIp("::"), kEchoPort});
+      net::SocketAddress any(net::Endpoint{Address("::"), kEchoPort});
       EXPECT_EQ(bind(socket_fd.get(), any.get(), any.size()), 0);
       EXPECT_EQ(listen(socket_fd.get(), 8), 0);
     });
@@ -186,7 +184,7 @@ class FlowTableKernelTest : public ::testing::TestWithParam<net::IpFamily> {
 
 TEST_P(FlowTableKernelTest, EstablishedConnectionsTakeIt) {
   UniqueFd listener = Listen(*right_);
-  Connection connection = Connected(listener, Address(3));
+  Connection connection = Connected(listener, PodAddress(3));
   ASSERT_TRUE(connection.ok());
   EXPECT_TRUE(TakesTheShortWay(connection));
   EXPECT_TRUE(connection.Exchange(4 << 20)) << "in large segments";
@@ -201,7 +199,7 @@ TEST_P(FlowTableKernelTest, EstablishedConnectionsTakeIt) {
 
 TEST_P(FlowTableKernelTest, ItComesAndGoesUnderConnections) {
   UniqueFd listener = Listen(*right_);
-  Connection connection = Connected(listener, Address(3));
+  Connection connection = Connected(listener, PodAddress(3));
   ASSERT_TRUE(connection.ok());
   EXPECT_TRUE(TakesTheShortWay(connection));
   node_->Run([&] { EXPECT_TRUE(RemoveFlowTable(nft_).ok()); });
@@ -217,10 +215,10 @@ TEST_P(FlowTableKernelTest, TranslatedConnectionsTakeIt) {
   node_->Shell(
       std::string("nft 'add table inet translate; add chain inet translate pre { type nat hook "
                   "prerouting priority -105; }; add rule inet translate pre ") +
-      nft_family() + " daddr " + vip + " dnat " + nft_family() + " to " + Address(3).ToString() +
+      nft_family() + " daddr " + vip + " dnat " + nft_family() + " to " + PodAddress(3).ToString() +
       "'");
   UniqueFd listener = Listen(*right_);
-  Connection connection = Connected(listener, PodIp(vip));
+  Connection connection = Connected(listener, Address(vip));
   ASSERT_TRUE(connection.ok());
   EXPECT_TRUE(TakesTheShortWay(connection));
   EXPECT_TRUE(connection.Exchange(1 << 20));
@@ -228,7 +226,7 @@ TEST_P(FlowTableKernelTest, TranslatedConnectionsTakeIt) {
 
 TEST_P(FlowTableKernelTest, APolicyThatComesHoldsForNewConnections) {
   UniqueFd listener = Listen(*right_);
-  Connection connection = Connected(listener, Address(3));
+  Connection connection = Connected(listener, PodAddress(3));
   ASSERT_TRUE(connection.ok());
   EXPECT_TRUE(TakesTheShortWay(connection));
   // As agent/policy/plan.h has it.
@@ -237,19 +235,20 @@ TEST_P(FlowTableKernelTest, APolicyThatComesHoldsForNewConnections) {
       "priority 11; }; add rule inet rules forward ct state established,related accept; "
       "add rule inet rules forward drop'");
   EXPECT_TRUE(connection.Exchanges(kExchanges)) << "what exists goes on, as it does without";
-  EXPECT_FALSE(Connected(listener, Address(3), kShortEchoWait).ok());
+  EXPECT_FALSE(Connected(listener, PodAddress(3), kShortEchoWait).ok());
   node_->Shell("nft delete table inet rules");
-  EXPECT_TRUE(Connected(listener, Address(3)).ok());
+  EXPECT_TRUE(Connected(listener, PodAddress(3)).ok());
 }
 
 TEST_P(FlowTableKernelTest, DatagramsStayOnTheLongWay) {
-  test::EchoServer server(right_->netns(), test::Transport::kUdp, PodIp("::"), kEchoPort, "right");
+  test::EchoServer server(right_->netns(), test::Transport::kUdp, Address("::"), kEchoPort,
+                          "right");
   long before = 0;
   left_->Run([&] {
     for (int i = 0; i < kExchanges; ++i) {
       if (i == 3) before = LongWay();
       EXPECT_EQ(
-          test::Ask(test::Transport::kUdp, Address(3), kEchoPort, std::chrono::seconds(5), 4242)
+          test::Ask(test::Transport::kUdp, PodAddress(3), kEchoPort, std::chrono::seconds(5), 4242)
               .server,
           "right");
     }
@@ -259,7 +258,7 @@ TEST_P(FlowTableKernelTest, DatagramsStayOnTheLongWay) {
 
 TEST_P(FlowTableKernelTest, AnAddressUsedAgainIsTheNextPods) {
   UniqueFd listener = Listen(*right_);
-  Connection old = Connected(listener, Address(3));
+  Connection old = Connected(listener, PodAddress(3));
   ASSERT_TRUE(old.ok());
   EXPECT_TRUE(TakesTheShortWay(old));
   // Gone with its link before it could say a word.
@@ -271,17 +270,17 @@ TEST_P(FlowTableKernelTest, AnAddressUsedAgainIsTheNextPods) {
   char byte = 0;
   EXPECT_EQ(recv(old.client.get(), &byte, 1, 0), -1);
   EXPECT_EQ(errno, ECONNRESET);
-  Connection now = Connected(its_listener, Address(3));
+  Connection now = Connected(its_listener, PodAddress(3));
   ASSERT_TRUE(now.ok());
   EXPECT_TRUE(TakesTheShortWay(now));
 }
 
 TEST_P(FlowTableKernelTest, ARouteThatChangesHoldsAtOnce) {
   UniqueFd listener = Listen(*right_);
-  Connection connection = Connected(listener, Address(3));
+  Connection connection = Connected(listener, PodAddress(3));
   ASSERT_TRUE(connection.ok());
   EXPECT_TRUE(TakesTheShortWay(connection));
-  const std::string route = (v4() ? "ip route" : "ip -6 route"), to = Address(3).ToString();
+  const std::string route = (v4() ? "ip route" : "ip -6 route"), to = PodAddress(3).ToString();
   node_->Shell(route + " del " + to + "; " + route + " add blackhole " + to);
   SetWait(connection.server.get(), kShortEchoWait);
   ASSERT_EQ(send(connection.client.get(), "x", 1, MSG_NOSIGNAL), 1);

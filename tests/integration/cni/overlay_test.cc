@@ -9,6 +9,7 @@
 
 #include "base/net/offload.h"
 #include "cni/path_probe.h"
+#include "cni/test_addresses.h"
 #include "tests/support/needs.h"
 #include "tests/support/netns.h"
 
@@ -19,12 +20,10 @@ using ::testing::SizeIs;
 
 constexpr std::chrono::seconds kPatience{20};
 
-net::IpAddress Ip(std::string_view text) { return net::IpAddress::Parse(text).value(); }
-
 OverlayNode Machine(std::vector<const char*> addresses, std::vector<const char*> cidrs) {
   OverlayNode node;
-  for (const char* text : addresses) node.addresses.push_back(Ip(text));
-  for (const char* text : cidrs) node.pod_cidrs.push_back(net::IpPrefix::Parse(text).value());
+  for (const char* text : addresses) node.addresses.push_back(Address(text));
+  for (const char* text : cidrs) node.pod_cidrs.push_back(Prefix(text));
   return node;
 }
 
@@ -113,7 +112,7 @@ TEST_F(OverlayKernelTest, APeerReturnsWithAnotherAddress) {
     b_->Shell("ip addr del " + peer.addresses[0].ToString() +
               (peer.addresses[0].is_v4() ? "/24" : "/64") + " dev left");
     b_->Shell(std::string("ip addr add ") + address + " dev left" + nodad);
-    peer.addresses = {Ip(now)};
+    peer.addresses = {Address(now)};
     Join(self, peer);
     ExpectWhole(peer);
     EXPECT_EQ(LinkIndex(peer.addresses[0].is_v4() ? "skiff-vxlan" : "skiff-vxlan6"), link)
@@ -158,7 +157,8 @@ TEST_F(OverlayKernelTest, ChecksumsThatAreDamagedAreToldFromSilence) {
       "nft add table ip bad; nft add chain ip bad in '{ type filter hook input priority 0; }'; "
       "nft add rule ip bad in udp dport " +
       std::to_string(kProbePort) + " udp checksum " +
-      std::to_string(PseudoHeaderSum(Ip("10.244.1.0"), Ip("10.244.2.0"), kUdpBytes)) + " drop");
+      std::to_string(PseudoHeaderSum(Address("10.244.1.0"), Address("10.244.2.0"), kUdpBytes)) +
+      " drop");
   std::vector<ProbeResult> results = Probe(peer, std::chrono::seconds(2));
   ASSERT_THAT(results, SizeIs(1));
   EXPECT_FALSE(results[0].udp);

@@ -12,6 +12,7 @@
 #include "base/net/iptables.h"
 #include "base/net/nft.h"
 #include "cni/pod_forwarding.h"
+#include "cni/test_addresses.h"
 #include "tests/support/needs.h"
 #include "tests/support/netns.h"
 #include "tests/support/traffic.h"
@@ -25,8 +26,6 @@ using ::testing::Not;
 
 constexpr auto kOverTcp = test::Transport::kTcp;
 constexpr uint16_t kPodPort = 8080;
-
-net::IpPrefix PrefixOf(std::string_view text) { return net::IpPrefix::Parse(text).value(); }
 
 //   outside 10.200.0.2 --- 10.200.0.1 node 10.210.0.1 --- 10.210.0.2 far, with the pod 10.201.2.2
 //                                     | 10.201.1.1
@@ -116,8 +115,8 @@ class ForwardingTest : public ::testing::TestWithParam<Mode> {
   }
   std::string Rules() { return node_->Shell("iptables-save -t filter; ip6tables-save -t filter"); }
 
-  const std::vector<net::IpPrefix> cluster_cidrs_{PrefixOf("10.201.0.0/16"),
-                                                  PrefixOf("fd00:201::/32")};
+  const std::vector<net::IpPrefix> cluster_cidrs_{cni::Prefix("10.201.0.0/16"),
+                                                  cni::Prefix("fd00:201::/32")};
   std::unique_ptr<test::TestNode> node_, outside_, far_, pod_;
   std::vector<std::unique_ptr<EchoServer>> servers_;
   net::SystemNft nft_;
