@@ -17,6 +17,7 @@ namespace skiff::runtime {
 namespace {
 
 constexpr uint16_t kMagic = 0x4b53;  // "SK"
+constexpr int kSealAttempts = 20;
 
 struct Header {
   uint16_t magic;
@@ -121,8 +122,13 @@ Result<UniqueFd> SealBytes(const char* name, std::string_view bytes) {
   if (!fd) return Error::Sys(errno, "memfd_create", name);
   TRY(WriteAll(fd.get(), bytes).With(name));
   int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-  if (::fcntl(fd.get(), F_ADD_SEALS, seals) != 0)
-    return Error::Sys(errno, "fcntl F_ADD_SEALS", name);
+  // EBUSY: some part of the kernel looks at a page of it, as reclaim does. Each attempt waits for
+  // that to end, for a tenth of a second at most.
+  for (int attempt = 0; ::fcntl(fd.get(), F_ADD_SEALS, seals) != 0; ++attempt) {
+    if (errno != EBUSY || attempt == kSealAttempts) {
+      return Error::Sys(errno, "fcntl F_ADD_SEALS", name);
+    }
+  }
   return fd;
 }
 
