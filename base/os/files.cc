@@ -39,37 +39,92 @@ Result<DirPtr> OpenDirectoryStream(UniqueFd fd, const std::string& path) {
   return DirPtr(dir);
 }
 
-Result<> RemoveChildren(UniqueFd fd, dev_t device, const std::string& path);
+// Takes a tree away from below. What lies deeper than descriptors and the stack should follow is
+// moved up to the top first, so that it does not matter how deep somebody made a tree.
+class TreeRemover {
+ public:
+  // device: of the directory that the tree is in. Anything else is a mount point, which stays.
+  explicit TreeRemover(dev_t device) : device_(device) {}
 
-Result<> RemoveEntry(int parent, const char* name, dev_t device, const std::string& path) {
-  struct stat info;
-  if (::fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) return {};
-    return Error::Sys(errno, "stat", path);
+  // path: for messages, and from where the caller stands.
+  Result<> RemoveTop(const std::string& path) {
+    do {
+      moved_up_ = false;
+      TRY(RemoveEntry(AT_FDCWD, path.c_str(), true, path));
+    } while (moved_up_);
+    return {};
   }
-  bool directory = S_ISDIR(info.st_mode);
-  if (directory) {
-    if (info.st_dev != device) {
-      return Error(Code::kFailedPrecondition, "remove " + path + ": it is a mount point");
+
+ private:
+  static constexpr int kMaxDepth = 100;
+
+  // may_be_directory: tried as such first.
+  Result<> RemoveEntry(int parent, const char* name, bool may_be_directory,
+                       const std::string& path) {
+    if (may_be_directory) {
+      if (::unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+      if (errno == ENOTEMPTY || errno == EEXIST) return RemoveDirectory(parent, name, path);
+      if (errno == EBUSY) return MountPoint(path);
+      if (errno != ENOTDIR) return Error::Sys(errno, "rmdir", path);
     }
-    UniqueFd fd(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!fd) return Error::Sys(errno, "open", path);
-    TRY(RemoveChildren(std::move(fd), device, path));
-  }
-  if (::unlinkat(parent, name, directory ? AT_REMOVEDIR : 0) != 0 && errno != ENOENT) {
+    if (::unlinkat(parent, name, 0) == 0 || errno == ENOENT) return {};
     return Error::Sys(errno, "unlink", path);
   }
-  return {};
-}
 
-Result<> RemoveChildren(UniqueFd fd, dev_t device, const std::string& path) {
-  DirPtr dir = TRY(OpenDirectoryStream(std::move(fd), path));
-  while (dirent* entry = ::readdir(dir.get())) {
-    if (IsDotOrDotDot(entry->d_name)) continue;
-    TRY(RemoveEntry(::dirfd(dir.get()), entry->d_name, device, path + "/" + entry->d_name));
+  Result<> RemoveDirectory(int parent, const char* name, const std::string& path) {
+    if (depth_ == kMaxDepth) return MoveUp(parent, name, path);
+    UniqueFd fd(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd) return Error::Sys(errno, "open", path);
+    struct stat info;
+    if (::fstat(fd.get(), &info) != 0) return Error::Sys(errno, "stat", path);
+    if (info.st_dev != device_) return MountPoint(path);
+    if (depth_ == 0) top_ = fd.get();
+    ++depth_;
+    Result<> emptied = RemoveChildren(fd.get(), path);
+    --depth_;
+    TRY(std::move(emptied));
+    // What was moved up lies in the top now.
+    if (depth_ == 0 && moved_up_) return {};
+    if (::unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return {};
+    return Error::Sys(errno, "rmdir", path);
   }
-  return {};
-}
+
+  Result<> RemoveChildren(int fd, const std::string& path) {
+    alignas(dirent64) char buffer[2048];
+    for (;;) {
+      const ssize_t size = ::getdents64(fd, buffer, sizeof buffer);
+      if (size < 0) return Error::Sys(errno, "read directory", path);
+      if (size == 0) return {};
+      for (ssize_t at = 0; at < size;) {
+        const auto* entry = reinterpret_cast<const dirent64*>(buffer + at);
+        at += entry->d_reclen;
+        if (IsDotOrDotDot(entry->d_name)) continue;
+        const bool may_be_directory = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
+        TRY(RemoveEntry(fd, entry->d_name, may_be_directory, path + "/" + entry->d_name));
+      }
+    }
+  }
+
+  static Error MountPoint(const std::string& path) {
+    return Error(Code::kFailedPrecondition, "remove " + path + ": it is a mount point");
+  }
+
+  Result<> MoveUp(int parent, const char* name, const std::string& path) {
+    for (;;) {
+      const std::string there = "deep-" + std::to_string(next_name_++);
+      if (::renameat2(parent, name, top_, there.c_str(), RENAME_NOREPLACE) == 0) break;
+      if (errno != EEXIST) return Error::Sys(errno, "rename", path);
+    }
+    moved_up_ = true;
+    return {};
+  }
+
+  const dev_t device_;
+  int depth_ = 0;  // of the directories that are open
+  int top_ = -1;
+  bool moved_up_ = false;
+  uint64_t next_name_ = 0;
+};
 
 }  // namespace
 
@@ -177,17 +232,13 @@ Result<> RemoveFile(const std::string& path) {
 
 Result<> RemoveTree(const std::string& path) {
   TRY(failpoint::Reach("remove tree", path));
+  const std::string parent = ParentOf(path);
   struct stat info;
-  if (::lstat(path.c_str(), &info) != 0) {
+  if (::stat(parent.c_str(), &info) != 0) {
     if (errno == ENOENT) return {};
-    return Error::Sys(errno, "stat", path);
+    return Error::Sys(errno, "stat", parent);
   }
-  std::string parent = ParentOf(path);
-  UniqueFd parent_fd = TRY(OpenFile(parent, O_RDONLY | O_DIRECTORY));
-  struct stat parent_info;
-  if (::fstat(parent_fd.get(), &parent_info) != 0) return Error::Sys(errno, "stat", parent);
-  std::string name = path.substr(path.find_last_of('/') + 1);
-  return RemoveEntry(parent_fd.get(), name.c_str(), parent_info.st_dev, path);
+  return TreeRemover(info.st_dev).RemoveTop(path);
 }
 
 namespace {

@@ -1,5 +1,6 @@
 #include "base/os/files.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -82,6 +83,24 @@ TEST(FilesTest, RemoveTreeDoesNotFollowSymlinks) {
   ASSERT_TRUE(RemoveTree(dir.path() + "/tree").ok());
   EXPECT_FALSE(PathExists(dir.path() + "/tree"));
   EXPECT_TRUE(PathExists(dir.path() + "/keep/file"));
+}
+
+TEST(FilesTest, RemoveTreeGoesAsDeepAsTheTree) {
+  TempDir dir = TempDir::Make().value();
+  ASSERT_TRUE(MakeDirectories(dir.path() + "/tree/deep-0").ok());  // a name that it uses itself
+  UniqueFd at = OpenFile(dir.path() + "/tree", O_RDONLY | O_DIRECTORY).value();
+  constexpr int kDepth = 3000;  // far longer than any path, and than what one may open
+  for (int i = 0; i < kDepth; ++i) {
+    ASSERT_EQ(::mkdirat(at.get(), "d", 0755), 0);
+    UniqueFd file(::openat(at.get(), "f", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    UniqueFd next(::openat(at.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(file && next);
+    at = std::move(next);
+  }
+  at.Reset();
+  const Result<> removed = RemoveTree(dir.path() + "/tree");
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  EXPECT_FALSE(PathExists(dir.path() + "/tree"));
 }
 
 TEST(FilesTest, MakeDirectoriesRefusesAFileInTheWay) {
