@@ -22,8 +22,9 @@ struct ElasticPool::State : std::enable_shared_from_this<ElasticPool::State> {
   std::condition_variable ended;
   std::deque<Closure> queue;
   // The longest idle first. Work goes to the last, whose stack and heap are warm, so that a steady
-  // load lets the threads of a burst end.
-  std::vector<Idle*> idle;
+  // load lets the threads of a burst end. Shared, so that one is woken without the mutex, which it
+  // would only wait for.
+  std::vector<std::shared_ptr<Idle>> idle;
   std::string name;
   int max_threads = 1;
   int threads = 0;
@@ -36,7 +37,9 @@ struct ElasticPool::State : std::enable_shared_from_this<ElasticPool::State> {
     if (stopping) return;
     queue.push_back(std::move(work));
     if (!idle.empty()) {
-      WakeLast();
+      const std::shared_ptr<Idle> last = TakeLast();
+      lock.unlock();
+      last->wake.notify_one();
       return;
     }
     if (threads >= max_threads) return;
@@ -46,27 +49,29 @@ struct ElasticPool::State : std::enable_shared_from_this<ElasticPool::State> {
     thread.detach();
   }
 
-  // With the mutex held, as the waiting thread owns what is woken.
-  void WakeLast() {
-    idle.back()->woken = true;
-    idle.back()->wake.notify_one();
+  // The caller wakes it.
+  std::shared_ptr<Idle> TakeLast() {
+    std::shared_ptr<Idle> last = std::move(idle.back());
     idle.pop_back();
+    last->woken = true;
+    return last;
   }
 
   // False when no work came for long.
-  bool AwaitWork(std::unique_lock<std::mutex>& lock) {
-    Idle self;
-    idle.push_back(&self);
-    if (self.wake.wait_for(lock, kIdle, [&] { return self.woken; })) return true;
-    std::erase(idle, &self);
+  bool AwaitWork(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Idle>& self) {
+    self->woken = false;
+    idle.push_back(self);
+    if (self->wake.wait_for(lock, kIdle, [&] { return self->woken; })) return true;
+    std::erase(idle, self);
     return false;
   }
 
   void Run() {
+    const auto self = std::make_shared<Idle>();
     std::unique_lock lock(mutex);
     while (!stopping) {
       if (queue.empty()) {
-        if (!AwaitWork(lock)) break;
+        if (!AwaitWork(lock, self)) break;
         continue;
       }
       Closure work = std::move(queue.front());
@@ -101,7 +106,7 @@ void ElasticPool::Stop() {
   std::unique_lock lock(state_->mutex);
   state_->stopping = true;
   dropped.swap(state_->queue);
-  while (!state_->idle.empty()) state_->WakeLast();
+  while (!state_->idle.empty()) state_->TakeLast()->wake.notify_one();
   state_->ended.wait(lock, [&] { return state_->threads == 0; });
 }
 
