@@ -24,6 +24,13 @@ constexpr uint8_t kUnstableFlags =
 
 uint8_t FamilyNumber(IpFamily family) { return family == IpFamily::kV4 ? AF_INET : AF_INET6; }
 
+// Where nothing is said, the kernel makes a queue for each processor, and at once gives up all but
+// one, which takes it an RCU grace period with its lock held (veth_init_queues).
+void PutOneQueue(NetlinkMessage& link) {
+  link.PutU32(IFLA_NUM_TX_QUEUES, 1);
+  link.PutU32(IFLA_NUM_RX_QUEUES, 1);
+}
+
 std::string IndexText(int index) { return "link " + std::to_string(index); }
 
 std::string MacText(const uint8_t* bytes) {
@@ -228,6 +235,7 @@ NetlinkMessage CreateVeth(const VethSpec& spec) {
   NetlinkMessage message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, LinkHeader(0, IFF_UP, IFF_UP),
                          "create veth pair " + spec.name + " and " + spec.peer_name);
   message.PutString(IFLA_IFNAME, spec.name);
+  PutOneQueue(message);
   if (spec.mtu != 0) message.PutU32(IFLA_MTU, spec.mtu);
   if (spec.master != 0) message.PutU32(IFLA_MASTER, static_cast<uint32_t>(spec.master));
   message.Nest(IFLA_LINKINFO, [&](NetlinkMessage& info) {
@@ -237,6 +245,7 @@ NetlinkMessage CreateVeth(const VethSpec& spec) {
         ifinfomsg header = LinkHeader(0);  // not up: veth_open wants its partner, which comes later
         peer.PutRaw(&header, sizeof header);
         peer.PutString(IFLA_IFNAME, spec.peer_name);
+        PutOneQueue(peer);
         if (spec.mtu != 0) peer.PutU32(IFLA_MTU, spec.mtu);
         if (!spec.peer_mac.empty()) peer.PutMac(IFLA_ADDRESS, spec.peer_mac);
         if (spec.peer_netns >= 0) {
