@@ -28,14 +28,6 @@ namespace {
 
 constexpr size_t kUserFileLimitBytes = 4 << 20;
 
-uint64_t KnownCapabilities() {
-  uint64_t known = 0;
-  for (int number = 0; number < 64 && ::prctl(PR_CAPBSET_READ, number) >= 0; ++number) {
-    known |= uint64_t{1} << number;
-  }
-  return known;
-}
-
 Result<> SetCapabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2];
@@ -144,19 +136,22 @@ Result<> SetAppArmor(Launch& launch) {
   return {};
 }
 
+Result<> LimitCapabilities(uint64_t keep) {
+  for (int number = 0; number < 64; ++number) {
+    if ((keep >> number & 1) != 0 || ::prctl(PR_CAPBSET_DROP, number) == 0) continue;
+    if (errno == EINVAL) return {};  // the kernel has no more
+    return Error::Sys(errno, "drop capability", std::to_string(number));
+  }
+  return {};
+}
+
 Result<> SetCredentials(Launch& launch) {
   const ContainerSpec& container = launch.spec.container;
   // Keys of the node's session are not the container's (keyrings(7)). Not every kernel has them.
   (void)::syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
   OwnStreams(launch.user.uid);
 
-  uint64_t keep = container.capabilities.bounding;
-  uint64_t known = KnownCapabilities();
-  for (int number = 0; number < 64; ++number) {
-    uint64_t bit = uint64_t{1} << number;
-    if ((known & bit) == 0 || (keep & bit) != 0) continue;
-    if (::prctl(PR_CAPBSET_DROP, number) != 0) return Error::Sys(errno, "drop capability");
-  }
+  TRY(LimitCapabilities(container.capabilities.bounding));
   if (::prctl(PR_SET_KEEPCAPS, 1) != 0) return Error::Sys(errno, "keep capabilities");
   const ResolvedUser& user = launch.user;
   // By system calls: glibc's wrappers exist to tell other threads, of which there are none.

@@ -22,18 +22,16 @@ constexpr gid_t kTtyGroup = 5;
 
 // Attaches to a directory of the rootfs that the image must not turn into a symlink.
 Result<> AttachAt(Launch& launch, const UniqueFd& mount, const std::string& path) {
-  UniqueFd target = TRY(MakeTargetInRoot(launch.rootfs.get(), path, TargetKind::kDirectory));
-  UniqueFd direct(::openat(launch.rootfs.get(), path.c_str() + 1,
-                           O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC));
-  if (!direct) return Error::Sys(errno, "open", path);
-  struct stat followed, unfollowed;
-  if (::fstat(target.get(), &followed) != 0 || ::fstat(direct.get(), &unfollowed) != 0) {
-    return Error::Sys(errno, "fstat", path);
+  Result<UniqueFd> target = OpenStraightInRoot(launch.rootfs.get(), path);
+  if (!target.ok() && target.error().sys_errno() == ENOENT) {
+    TRY(MakeTargetInRoot(launch.rootfs.get(), path, TargetKind::kDirectory));
+    target = OpenStraightInRoot(launch.rootfs.get(), path);
   }
-  if (followed.st_ino != unfollowed.st_ino || followed.st_dev != unfollowed.st_dev) {
+  if (!target.ok() && target.error().sys_errno() == ELOOP) {
     return Error(Code::kInvalidArgument, path + " of the image is a symlink");
   }
-  return AttachMount(mount.get(), target.get(), path);
+  if (!target.ok()) return std::move(target).error();
+  return AttachMount(mount.get(), target->get(), path);
 }
 
 Result<> MountCgroups(Launch& launch) {

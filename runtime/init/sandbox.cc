@@ -137,9 +137,7 @@ Result<> BecomePause(Launch& launch) {
     user = 0;  // without capabilities, as any other
   }
   if (::setsid() < 0) return Error::Sys(errno, "setsid");
-  for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
-    if (::prctl(PR_CAPBSET_DROP, capability) != 0) return Error::Sys(errno, "drop capability");
-  }
+  TRY(LimitCapabilities(0));
   // By system calls: glibc's wrappers exist to tell other threads, of which there are none.
   if (::syscall(SYS_setgroups, 0, nullptr) != 0) return Error::Sys(errno, "setgroups");
   if (::syscall(SYS_setresgid, user, user, user) != 0 ||

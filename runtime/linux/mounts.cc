@@ -91,11 +91,12 @@ Result<UniqueFd> MakeOverlayByMount(const OverlayLayers& layers, const std::stri
   return CloneTree(AT_FDCWD, scratch_dir, false);
 }
 
-int OpenAt2(int root, const char* path, uint64_t flags, uint64_t mode) {
+int OpenAt2(int root, const char* path, uint64_t flags, uint64_t mode,
+            uint64_t resolve = RESOLVE_NO_MAGICLINKS) {
   open_how how{};
   how.flags = flags | O_CLOEXEC;
   how.mode = mode;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  how.resolve = RESOLVE_IN_ROOT | resolve;
   // EAGAIN: a rename or mount raced with the walk (openat2(2)).
   for (int attempt = 0;; ++attempt) {
     int fd = static_cast<int>(::syscall(SYS_openat2, root, path, &how, sizeof how));
@@ -204,6 +205,12 @@ Result<> AttachMount(int mount, int target, std::string_view subject) {
 
 Result<UniqueFd> OpenInRoot(int root, const std::string& path, uint64_t flags, uint64_t mode) {
   UniqueFd fd(OpenAt2(root, path.c_str(), flags, mode));
+  if (!fd) return Error::Sys(errno, "openat2", path);
+  return fd;
+}
+
+Result<UniqueFd> OpenStraightInRoot(int root, const std::string& path) {
+  UniqueFd fd(OpenAt2(root, path.c_str(), O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS));
   if (!fd) return Error::Sys(errno, "openat2", path);
   return fd;
 }

@@ -46,6 +46,8 @@ Result<> AttachMount(int mount, int target, std::string_view subject);
 
 // Opens a path below root, taking root for "/". Magic links are refused.
 Result<UniqueFd> OpenInRoot(int root, const std::string& path, uint64_t flags, uint64_t mode = 0);
+// An O_PATH descriptor of a directory below root; ELOOP where any part of the path is a symlink.
+Result<UniqueFd> OpenStraightInRoot(int root, const std::string& path);
 // The same for a place to mount on, O_PATH, made (with its parents) where it is missing.
 enum class TargetKind { kDirectory, kFile };
 Result<UniqueFd> MakeTargetInRoot(int root, const std::string& path, TargetKind kind);
