@@ -89,7 +89,8 @@ Result<std::unique_ptr<Content>> Content::Open(const std::string& root, bool roo
     return Error(Code::kFailedPrecondition, "the image store " + root + " is in use");
   }
   std::unique_ptr<Content> content(new Content(root, rootless, std::move(lock)));
-  for (const char* name : {"blobs/sha256", "blobs/sha512", "layers", "snapshots", "staging"}) {
+  for (const char* name :
+       {"blobs/sha256", "blobs/sha512", "layers", "snapshots", "snapshot-records", "staging"}) {
     TRY(MakeDirectories(root + "/" + name, 0700));
   }
   for (const std::string& name : TRY(ListDirectory(root + "/staging"))) {
@@ -145,6 +146,9 @@ std::string Content::LayerPath(const std::string& key) const {
 }
 std::string Content::SnapshotPath(const std::string& id) const {
   return root_ + "/snapshots/" + id;
+}
+std::string Content::SnapshotRecordPath(const std::string& id) const {
+  return root_ + "/snapshot-records/" + id;
 }
 std::string Content::StagingPath(std::string_view kind) const {
   return root_ + "/staging/" + std::string(kind) + "-" + RandomHex(8);

@@ -45,6 +45,7 @@ class Content {
   std::string BlobPath(const Digest& digest) const;
   std::string LayerPath(const std::string& key) const;  // …/fs
   std::string SnapshotPath(const std::string& id) const;
+  std::string SnapshotRecordPath(const std::string& id) const;
   // A new name in staging/; nothing is made.
   std::string StagingPath(std::string_view kind) const;
 

@@ -55,7 +55,7 @@ void AddUnique(std::vector<std::string>* list, const std::string& text) {
   if (std::find(list->begin(), list->end(), text) == list->end()) list->push_back(text);
 }
 
-// What a container stands on, as snapshots/ID/record.json says.
+// What a container stands on, as snapshot-records/ID says.
 struct SnapshotRecord {
   Digest image_id;
   std::vector<std::string> layer_keys;  // bottom first
@@ -202,14 +202,18 @@ Result<DiskImageStore::ImagePtr> DiskImageStore::Check(Image image) const {
 
 Result<> DiskImageStore::LoadSnapshots() {
   std::lock_guard lock(mutex_);
-  for (const std::string& id : TRY(ListDirectory(content_->root() + "/snapshots"))) {
-    const std::string path = content_->SnapshotPath(id);
-    auto record = ReadSnapshot(path + "/record.json");
-    if (record.ok()) {
+  for (const std::string& id : TRY(ListDirectory(content_->root() + "/snapshot-records"))) {
+    const std::string path = content_->SnapshotRecordPath(id);
+    if (auto record = ReadSnapshot(path); record.ok()) {
       snapshots_[id] = *std::move(record);
-      continue;
+    } else {
+      TRY(RemoveFile(path));
     }
-    const std::string trash = TRY(content_->Discard(path));  // made halfway: nobody stands on it
+  }
+  for (const std::string& id : TRY(ListDirectory(content_->root() + "/snapshots"))) {
+    if (snapshots_.contains(id)) continue;
+    // Removed halfway: nobody stands on it.
+    const std::string trash = TRY(content_->Discard(content_->SnapshotPath(id)));
     TRY(RemoveTree(trash));
   }
   return {};
@@ -510,7 +514,7 @@ OverlayDescription DiskImageStore::Describe(const std::string& id,
     overlay.lower_dirs.push_back(content_->LayerPath(*key));
   }
   overlay.lower_dirs.push_back(content_->root() + kMountPoints);
-  overlay.writable_dir = content_->SnapshotPath(id) + "/rw";
+  overlay.writable_dir = content_->SnapshotPath(id);
   return overlay;
 }
 
@@ -526,11 +530,10 @@ Result<OverlayDescription> DiskImageStore::CreateSnapshot(const std::string& id,
   if (image == images_.end()) return Error(Code::kNotFound, "no image " + image_id.text());
   SnapshotRecord record{image_id, {}};
   for (const ImageLayer& layer : image->second->layers) record.layer_keys.push_back(layer.key);
-  const std::string path = content_->SnapshotPath(id);
-  TRY(MakeDirectories(path + "/rw", 0711));
   // A container does not outlive the machine's power, so neither need this.
-  TRY(WriteFileAtomic(path + "/record.json", FormatSnapshot(record), Durability::kNone));
+  TRY(WriteFileAtomic(content_->SnapshotRecordPath(id), FormatSnapshot(record), Durability::kNone));
   snapshots_[id] = record;
+  TRY(MakeDirectories(content_->SnapshotPath(id), 0711));
   return Describe(id, record);
 }
 
@@ -544,7 +547,12 @@ Result<OverlayDescription> DiskImageStore::FindSnapshot(const std::string& id) c
 Result<> DiskImageStore::DeleteSnapshot(const std::string& id) {
   if (!IsSnapshotId(id)) return Error(Code::kInvalidArgument, "bad snapshot id \"" + id + "\"");
   (void)content_->RemoveLeftovers();  // of others: not this caller's trouble
-  const std::string path = TRY(content_->Discard(content_->SnapshotPath(id)));
+  Result<> removed = RemoveTree(content_->SnapshotPath(id));
+  if (!removed.ok()) {
+    // Out of the way at least, and remembered.
+    removed = content_->RemoveStaged(TRY(content_->Discard(content_->SnapshotPath(id))));
+  }
+  TRY(RemoveFile(content_->SnapshotRecordPath(id)));
   bool unused = false;
   {
     std::lock_guard lock(mutex_);
@@ -555,8 +563,6 @@ Result<> DiskImageStore::DeleteSnapshot(const std::string& id) {
       snapshots_.erase(it);
     }
   }
-  // Also where it is not known: its making may have been cut off before its record.
-  auto removed = content_->RemoveStaged(path);
   if (unused) CollectGarbage();
   return removed;
 }

@@ -4,11 +4,12 @@
 // Everything lies below one root directory (see paths in image_store.cc):
 //   blobs/sha256/HEX       content as the registry serves it, named by its digest
 //   layers/KEY/fs          unpacked layers, shared by the images that have them
-//   snapshots/ID           what a container stands on, and what it writes
+//   snapshots/ID           what a container writes
+//   snapshot-records/ID    what it stands on; written before the former is made, removed after it
 //   mount-points           below the layers of all containers: what every one has mounts on
 //   images.json            the records: images, their names, their layers
 //   staging/               unfinished work; emptied at Open
-// A directory or blob is renamed into place only when it is whole and synced, and a record is
+// A directory or blob is renamed into place only when it is whole and synced, and images.json is
 // written only after what it names: kill -9 and power cuts leave either the old state or the new.
 //
 // All calls are thread-safe and block on disk and network: call them from a pool made for that.

@@ -162,6 +162,24 @@ TEST_F(ImageStoreTest, SnapshotsKeepTheirLayers) {
   ASSERT_TRUE(store_->DeleteSnapshot("c1").ok());
   EXPECT_EQ(Count("layers"), 0u);
   EXPECT_EQ(Count("snapshots"), 0u);
+  EXPECT_EQ(Count("snapshot-records"), 0u);
+}
+
+TEST_F(ImageStoreTest, SnapshotsOfAKilledPredecessorAreWholeOrGone) {
+  registry_.Add("app", "v1", BuildImage({base_, top_}, Packing::kGzip));
+  const auto image = *Pull("app:v1");
+  for (const char* id : {"recorded", "removed", "damaged"}) {
+    ASSERT_TRUE(store_->CreateSnapshot(id, image->id).ok());
+    ASSERT_TRUE(MakeDirectories(store_->root() + "/snapshots/" + id + "/upper").ok());
+  }
+  ASSERT_TRUE(RemoveTree(store_->root() + "/snapshots/recorded").ok());
+  ASSERT_TRUE(RemoveFile(store_->root() + "/snapshot-records/removed").ok());
+  ASSERT_TRUE(WriteFileAtomic(store_->root() + "/snapshot-records/damaged", "{").ok());
+  Open();
+  EXPECT_EQ(store_->ListSnapshots(), std::vector<std::string>{"recorded"});
+  EXPECT_EQ(Count("snapshots"), 0u);
+  ASSERT_TRUE(store_->DeleteSnapshot("recorded").ok());
+  EXPECT_EQ(Count("snapshot-records"), 0u);
 }
 
 TEST_F(ImageStoreTest, SurvivesRestartsAndDamage) {
