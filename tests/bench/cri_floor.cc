@@ -1,5 +1,6 @@
 // skiff-cri-floor: the kernel work of a pod, in a row: what no runtime can be faster than that
-// makes the same namespaces, mounts, interfaces and cgroups. No daemon, no records, no supervisor.
+// makes the same namespaces, mounts, interfaces, cgroups and files as the load program's pods
+// (cri_pods.cc) ask of it. No daemon, no records, no supervisor.
 //
 //   skiff-cri-floor --folder /tmp/x --cgroup /bench --count 50 --parallel 1
 //
@@ -36,6 +37,18 @@ using runtime::TargetKind;
 
 constexpr const char* kHierarchies[] = {"cpu", "cpuacct", "cpuset", "memory", "pids", "devices"};
 constexpr const char* kBridge = "floor0";
+// What a container has besides, as every runtime gives it to one that asks for nothing else.
+constexpr const char* kPodFiles[] = {"hostname", "hosts", "resolv.conf"};
+constexpr const char* kDeviceLinks[][2] = {
+    {"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
+    {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"},      {"pts/ptmx", "ptmx"}};
+constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                          "/proc/sysrq-trigger"};
+constexpr const char* kMaskedPaths[] = {
+    "/proc/acpi",       "/proc/asound",      "/proc/interrupts",
+    "/proc/kcore",      "/proc/keys",        "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+    "/proc/scsi",       "/sys/firmware",     "/sys/devices/virtual/powercap"};
 constexpr uint64_t kInert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 struct Options {
@@ -106,6 +119,7 @@ class Worker {
     TRY(MakeDirectories(folder_ + "/upper"));
     TRY(MakeDirectories(folder_ + "/work"));
     TRY(StartSandbox());
+    for (const char* name : kPodFiles) TRY(WriteNew(folder_ + "/" + name));
     return StartContainer();
   }
 
@@ -127,6 +141,11 @@ class Worker {
     std::vector<std::string> all = {"/sys/fs/cgroup/unified" + cgroup_};
     for (const char* name : kHierarchies) all.push_back("/sys/fs/cgroup/" + (name + cgroup_));
     return all;
+  }
+
+  static Result<> WriteNew(const std::string& path) {
+    UniqueFd file = TRY(OpenFile(path, O_WRONLY | O_CREAT | O_EXCL, 0644));
+    return WriteAll(file.get(), "10.90.1.1\tfloor\n");
   }
 
   Result<> StartSandbox() {
@@ -192,8 +211,20 @@ class Worker {
     for (const std::string& directory : Cgroups()) {
       TRY(Check(::mkdir((directory + "/c").c_str(), 0755), "mkdir"));
     }
-    container_ =
-        TRY(Start(CLONE_NEWPID, Cgroups()[0] + "/c", [&](int) { return BecomeContainer(); }));
+    TRY(MakeDirectories(folder_ + "/log"));
+    UniqueFd log = TRY(OpenFile(folder_ + "/log/main.log", O_WRONLY | O_APPEND | O_CREAT, 0640));
+    // As whoever writes the log reads them.
+    int out[2], err[2];
+    TRY(Check(::pipe2(out, O_CLOEXEC), "pipe"));
+    UniqueFd out_read(out[0]), out_write(out[1]);
+    TRY(Check(::pipe2(err, O_CLOEXEC), "pipe"));
+    UniqueFd err_read(err[0]), err_write(err[1]);
+    const auto become = [&](int) -> Result<> {
+      TRY(Check(::dup2(out_write.get(), STDOUT_FILENO), "dup2"));
+      TRY(Check(::dup2(err_write.get(), STDERR_FILENO), "dup2"));
+      return BecomeContainer();
+    };
+    container_ = TRY(Start(CLONE_NEWPID, Cgroups()[0] + "/c", become));
     return WaitForExec(container_);
   }
 
@@ -214,6 +245,10 @@ class Worker {
 
   Result<> BecomeContainer() const {
     TRY(JoinCgroups());
+    std::vector<UniqueFd> files;
+    for (const char* name : kPodFiles) {
+      files.push_back(TRY(runtime::CloneTree(AT_FDCWD, folder_ + "/" + name, false)));
+    }
     UniqueFd root = TRY(runtime::MakeOverlay({.lower = {options_.folder + "/lower"},
                                               .upper = folder_ + "/upper",
                                               .work = folder_ + "/work"},
@@ -238,9 +273,38 @@ class Worker {
     UniqueFd target =
         TRY(runtime::MakeTargetInRoot(root.get(), "/dev/shm", TargetKind::kDirectory));
     TRY(AttachMount(shm.get(), target.get(), "/dev/shm"));
+    for (auto [where, name] : kDeviceLinks) {
+      TRY(Check(::symlinkat(where, devices.get(), name), "symlink"));
+    }
+    for (size_t i = 0; i < files.size(); ++i) {
+      target = TRY(runtime::OpenInRoot(root.get(), std::string("/etc/") + kPodFiles[i], O_PATH));
+      TRY(AttachMount(files[i].get(), target.get(), kPodFiles[i]));
+    }
     TRY(runtime::PivotInto(root.get()));
+    TRY(HidePaths());
     UniqueFd program = TRY(OpenFile("/bin/busybox", O_RDONLY));
     return Execute(program);
+  }
+
+  static Result<> HidePaths() {
+    for (const char* path : kReadonlyPaths) {
+      UniqueFd target(::open(path, O_PATH | O_CLOEXEC));
+      if (!target) continue;
+      UniqueFd cover = TRY(runtime::CloneTree(target.get(), "", true));
+      TRY(runtime::ChangeMount(cover.get(), MOUNT_ATTR_RDONLY, 0, true));
+      TRY(AttachMount(cover.get(), target.get(), path));
+    }
+    UniqueFd null = TRY(OpenFile("/dev/null", O_PATH));
+    for (const char* path : kMaskedPaths) {
+      UniqueFd target(::open(path, O_PATH | O_CLOEXEC));
+      struct stat info;
+      if (!target || ::fstat(target.get(), &info) != 0) continue;
+      UniqueFd cover = S_ISDIR(info.st_mode)
+                           ? TRY(MakeFilesystem("tmpfs", {{"size", "4k"}}, kInert))
+                           : TRY(runtime::CloneTree(null.get(), "", false));
+      TRY(AttachMount(cover.get(), target.get(), path));
+    }
+    return {};
   }
 
   static Result<> Mount(const UniqueFd& root, const char* type,
@@ -298,8 +362,9 @@ Result<> Work(const Options& options, int number, int pipe) {
 
 Result<> Prepare(const Options& options) {
   TRY(MakeDirectories(options.folder + "/lower/bin"));
-  for (const char* name : {"dev", "proc", "sys"})
+  for (const char* name : {"dev", "etc", "proc", "sys"})
     TRY(MakeDirectories(options.folder + "/lower/" + name));
+  for (const char* name : kPodFiles) TRY(OpenFile(options.folder + "/lower/etc/" + name, O_CREAT));
   std::string busybox = TRY(ReadFile("/bin/busybox"));
   TRY(WriteFileAtomic(options.folder + "/lower/bin/busybox", busybox, Durability::kNone, 0755));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
