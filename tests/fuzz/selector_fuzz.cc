@@ -10,7 +10,7 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
   skiff::codec::LabelMap labels;
-  labels["a"] = "1";
+  labels.insert({"a", "1"});  // GCC 12 warns of an assignment here (its bug 105329)
   if (auto selector = skiff::codec::LabelSelector::Parse(text)) {
     auto again = skiff::codec::LabelSelector::Parse(selector->ToString());
     if (!again || again->Matches(labels) != selector->Matches(labels)) std::abort();
