@@ -24,6 +24,8 @@
 
 #include "base/net/rtnl.h"
 #include "base/os/files.h"
+#include "runtime/init/launch.h"
+#include "runtime/linux/capabilities.h"
 #include "runtime/linux/mounts.h"
 #include "runtime/wire/channel.h"
 #include "tests/bench/figures.h"
@@ -42,6 +44,12 @@ constexpr const char* kPodFiles[] = {"hostname", "hosts", "resolv.conf"};
 constexpr const char* kDeviceLinks[][2] = {
     {"/proc/self/fd", "fd"},       {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
     {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"},      {"pts/ptmx", "ptmx"}};
+struct DeviceNode {
+  const char* name;
+  unsigned major, minor;
+};
+constexpr DeviceNode kDeviceNodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+                                       {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                           "/proc/sysrq-trigger"};
 constexpr const char* kMaskedPaths[] = {
@@ -49,6 +57,10 @@ constexpr const char* kMaskedPaths[] = {
     "/proc/kcore",      "/proc/keys",        "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
     "/proc/scsi",       "/sys/firmware",     "/sys/devices/virtual/powercap"};
+// The devices of a container, as the devices hierarchy of cgroup v1 has them written, one a write.
+constexpr const char* kDeviceRules[] = {"c *:* m",   "b *:* m",    "c 1:3 rwm", "c 1:5 rwm",
+                                        "c 1:7 rwm", "c 1:8 rwm",  "c 1:9 rwm", "c 5:0 rwm",
+                                        "c 5:2 rwm", "c 136:* rwm"};
 constexpr uint64_t kInert = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 struct Options {
@@ -185,6 +197,7 @@ class Worker {
     TRY(runtime::PivotInto(root.get()));
     TRY(runtime::ReceiveMessage(go));
     TRY(ConfigureNetwork());
+    TRY(runtime::LimitCapabilities(0));
     return Execute(program);
   }
 
@@ -211,6 +224,7 @@ class Worker {
     for (const std::string& directory : Cgroups()) {
       TRY(Check(::mkdir((directory + "/c").c_str(), 0755), "mkdir"));
     }
+    TRY(RestrictDevices());
     TRY(MakeDirectories(folder_ + "/log"));
     UniqueFd log = TRY(OpenFile(folder_ + "/log/main.log", O_WRONLY | O_APPEND | O_CREAT, 0640));
     // As whoever writes the log reads them.
@@ -226,6 +240,17 @@ class Worker {
     };
     container_ = TRY(Start(CLONE_NEWPID, Cgroups()[0] + "/c", become));
     return WaitForExec(container_);
+  }
+
+  Result<> RestrictDevices() const {
+    for (const std::string& directory : Cgroups()) {
+      if (!directory.starts_with("/sys/fs/cgroup/devices/")) continue;
+      TRY(WriteControlFile(directory + "/c/devices.deny", "a"));
+      for (const char* rule : kDeviceRules) {
+        TRY(WriteControlFile(directory + "/c/devices.allow", rule));
+      }
+    }
+    return {};
   }
 
   Result<> JoinCgroups() const {
@@ -264,9 +289,8 @@ class Worker {
     TRY(MountCgroups(root));
     TRY(Mount(root, "tmpfs", {{"mode", "0755"}, {"size", "64m"}}, "/dev", 0));
     UniqueFd devices = TRY(runtime::OpenInRoot(root.get(), "/dev", O_PATH));
-    for (auto [name, minor] :
-         {std::pair("null", 3), {"zero", 5}, {"full", 7}, {"random", 8}, {"urandom", 9}}) {
-      TRY(Check(::mknodat(devices.get(), name, S_IFCHR | 0666, makedev(1, minor)), "mknod"));
+    for (const auto& [name, major, minor] : kDeviceNodes) {
+      TRY(Check(::mknodat(devices.get(), name, S_IFCHR | 0666, makedev(major, minor)), "mknod"));
     }
     TRY(Mount(root, "devpts", {{"newinstance", ""}, {"ptmxmode", "0666"}}, "/dev/pts"));
     TRY(Mount(root, "mqueue", {}, "/dev/mqueue"));
@@ -282,6 +306,8 @@ class Worker {
     }
     TRY(runtime::PivotInto(root.get()));
     TRY(HidePaths());
+    TRY(Check(::setsid(), "setsid"));
+    TRY(runtime::LimitCapabilities(runtime::DefaultCapabilities()));
     UniqueFd program = TRY(OpenFile("/bin/busybox", O_RDONLY));
     return Execute(program);
   }

@@ -1,9 +1,11 @@
 #include "tests/bench/cri_pods.h"
 
-#include <grpcpp/grpcpp.h>
+#include <mutex>
+#include <utility>
 
 #include "base/random.h"
-#include "proto/cri/runtime/v1/api.grpc.pb.h"
+#include "proto/cri/runtime/v1/api.pb.h"
+#include "tests/bench/light_client.h"
 
 namespace skiff::bench {
 namespace {
@@ -11,6 +13,8 @@ namespace {
 namespace v1 = runtime::v1;
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kRuntime = "/runtime.v1.RuntimeService/";
+constexpr const char* kImages = "/runtime.v1.ImageService/";
 constexpr const char* kLabel = "skiff-cri-bench";
 
 double Since(Clock::time_point start) {
@@ -21,27 +25,23 @@ double Since(Clock::time_point start) {
 
 class CriPods::Impl {
  public:
-  explicit Impl(CriPodsOptions options) : options_(std::move(options)) {
-    auto channel = grpc::CreateChannel(options_.endpoint, grpc::InsecureChannelCredentials());
-    runtime_ = v1::RuntimeService::NewStub(channel);
-    images_ = v1::ImageService::NewStub(channel);
-  }
+  explicit Impl(CriPodsOptions options) : options_(std::move(options)) {}
 
   Result<> Prepare() {
     v1::ImageStatusRequest status;
     status.mutable_image()->set_image(options_.image);
     v1::ImageStatusResponse known;
-    TRY(Call("ImageStatus", &v1::ImageService::Stub::ImageStatus, *images_, status, &known));
+    TRY(Call(kImages, "ImageStatus", status, &known));
     if (!known.has_image()) {
       v1::PullImageRequest pull;
       pull.mutable_image()->set_image(options_.image);
       v1::PullImageResponse pulled;
-      TRY(Call("PullImage", &v1::ImageService::Stub::PullImage, *images_, pull, &pulled));
+      TRY(Call(kImages, "PullImage", pull, &pulled));
     }
     v1::ListPodSandboxRequest list;
     (*list.mutable_filter()->mutable_label_selector())[kLabel] = "true";
     v1::ListPodSandboxResponse left;
-    TRY(Call("ListPodSandbox", &v1::RuntimeService::Stub::ListPodSandbox, *runtime_, list, &left));
+    TRY(Call(kRuntime, "ListPodSandbox", list, &left));
     Times times;
     for (const v1::PodSandbox& pod : left.items()) TRY(RemoveSandbox(pod.id(), times));
     return {};
@@ -54,8 +54,7 @@ class CriPods::Impl {
     *request.mutable_config() = config;
     request.set_runtime_handler(options_.runtime_handler);
     v1::RunPodSandboxResponse response;
-    TRY(Timed(times, "RunPodSandbox", &v1::RuntimeService::Stub::RunPodSandbox, request,
-              &response));
+    TRY(Timed(times, "RunPodSandbox", request, &response));
     Pod pod{response.pod_sandbox_id(), ""};
     Result<> started = StartContainer(config, pod, times);
     times["pod up"] = Since(start);
@@ -73,7 +72,7 @@ class CriPods::Impl {
     request.add_cmd("true");
     request.set_timeout(30);
     v1::ExecSyncResponse response;
-    TRY(Timed(times, "ExecSync", &v1::RuntimeService::Stub::ExecSync, request, &response));
+    TRY(Timed(times, "ExecSync", request, &response));
     if (response.exit_code() == 0) return {};
     return Error(Code::kInternal, "ExecSync: exit code " + std::to_string(response.exit_code()));
   }
@@ -83,33 +82,41 @@ class CriPods::Impl {
     v1::StopContainerRequest request;
     request.set_container_id(pod.container);
     v1::StopContainerResponse response;
-    TRY(Timed(times, "StopContainer", &v1::RuntimeService::Stub::StopContainer, request,
-              &response));
+    TRY(Timed(times, "StopContainer", request, &response));
     TRY(RemoveSandbox(pod.sandbox, times));
     times["pod down"] = Since(start);
     return {};
   }
 
  private:
-  template <class Stub, class Request, class Response>
-  static Result<> Call(const char* name,
-                       grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
-                                                    Response*),
-                       Stub& stub, const Request& request, Response* response) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(2));
-    grpc::Status status = (stub.*method)(&context, request, response);
-    if (status.ok()) return {};
-    return Error(Code::kInternal, std::string(name) + ": " + status.error_message());
+  using Message = google::protobuf::MessageLite;
+
+  // By a connection that no other call uses now, or a new one.
+  Result<> Call(const char* service, const std::string& name, const Message& request,
+                Message* response) {
+    auto client = TRY(TakeClient());
+    Result<> done = client->Call(service + name, request, response);
+    if (!done.ok()) return Error(done.error().code(), name + ": " + done.error().message());
+    std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(client));
+    return {};
   }
 
-  template <class Request, class Response>
-  Result<> Timed(Times& times, const char* name,
-                 grpc::Status (v1::RuntimeService::Stub::*method)(grpc::ClientContext*,
-                                                                  const Request&, Response*),
-                 const Request& request, Response* response) {
+  Result<std::unique_ptr<LightClient>> TakeClient() {
+    {
+      std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        auto client = std::move(idle_.back());
+        idle_.pop_back();
+        return client;
+      }
+    }
+    return LightClient::Connect(options_.endpoint);
+  }
+
+  Result<> Timed(Times& times, const char* name, const Message& request, Message* response) {
     const auto start = Clock::now();
-    TRY(Call(name, method, *runtime_, request, response));
+    TRY(Call(kRuntime, name, request, response));
     times[name] = Since(start);
     return {};
   }
@@ -144,19 +151,17 @@ class CriPods::Impl {
     config.set_log_path("main.log");
     config.mutable_linux();
     v1::CreateContainerResponse created;
-    TRY(Timed(times, "CreateContainer", &v1::RuntimeService::Stub::CreateContainer, create,
-              &created));
+    TRY(Timed(times, "CreateContainer", create, &created));
     pod.container = created.container_id();
 
     v1::StartContainerRequest request;
     request.set_container_id(pod.container);
     v1::StartContainerResponse response;
-    TRY(Timed(times, "StartContainer", &v1::RuntimeService::Stub::StartContainer, request,
-              &response));
+    TRY(Timed(times, "StartContainer", request, &response));
     v1::ContainerStatusRequest ask;
     ask.set_container_id(pod.container);
     v1::ContainerStatusResponse status;
-    TRY(Timed(times, "ContainerStatus", &v1::RuntimeService::Stub::ContainerStatus, ask, &status));
+    TRY(Timed(times, "ContainerStatus", ask, &status));
     if (status.status().state() == v1::CONTAINER_RUNNING) return {};
     return Error(Code::kInternal, "container is not running after StartContainer: " +
                                       v1::ContainerState_Name(status.status().state()) + " " +
@@ -167,17 +172,16 @@ class CriPods::Impl {
     v1::StopPodSandboxRequest stop;
     stop.set_pod_sandbox_id(sandbox);
     v1::StopPodSandboxResponse stopped;
-    TRY(Timed(times, "StopPodSandbox", &v1::RuntimeService::Stub::StopPodSandbox, stop, &stopped));
+    TRY(Timed(times, "StopPodSandbox", stop, &stopped));
     v1::RemovePodSandboxRequest remove;
     remove.set_pod_sandbox_id(sandbox);
     v1::RemovePodSandboxResponse removed;
-    return Timed(times, "RemovePodSandbox", &v1::RuntimeService::Stub::RemovePodSandbox, remove,
-                 &removed);
+    return Timed(times, "RemovePodSandbox", remove, &removed);
   }
 
   const CriPodsOptions options_;
-  std::unique_ptr<v1::RuntimeService::Stub> runtime_;
-  std::unique_ptr<v1::ImageService::Stub> images_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<LightClient>> idle_;
 };
 
 CriPods::CriPods(CriPodsOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
