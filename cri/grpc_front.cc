@@ -287,6 +287,9 @@ class GrpcServerFront : public GrpcFront {
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    // A socket of this machine has no bandwidth to be probed, and nobody asks for channelz.
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
     if (!socket.empty()) {
       const size_t slash = socket.rfind('/');
       if (slash != std::string::npos && slash > 0) TRY(MakeDirectories(socket.substr(0, slash)));

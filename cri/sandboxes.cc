@@ -12,23 +12,21 @@
 namespace skiff::cri {
 namespace {
 
+constexpr mode_t kFileMode = 0644;
+
 // Work that may be done by whoever comes first: another thread, or the one that needs it.
 struct Attaching {
   std::once_flag once;
   Result<cni::Attachment> result = Error(Code::kInternal, "not attached");
 };
 
-// A file of a sandbox, which containers have as a bind mount: readable for every user of theirs,
-// and their root's, whom a user namespace makes another one out here. (An id-mapped mount would do
-// that too, but tmpfs, where these files are, has them since Linux 6.3 only.) It has its owner
-// before its name, by which a sandbox is known to be whole.
-Result<> WriteSandboxFile(const std::string& path, std::string_view text,
-                          const api::UserNamespace& users) {
-  std::optional<FileOwner> owner;
-  if (users.mode() == api::POD && !users.uids().empty() && !users.gids().empty()) {
-    owner = {users.uids(0).host_id(), users.gids(0).host_id()};
-  }
-  return WriteFileAtomic(path, text, Durability::kNone, 0644, owner);
+// Whom a sandbox's files belong to, where not to us. Containers have them as bind mounts: readable
+// for every user of theirs, and their root's, whom a user namespace makes another one out here. (An
+// id-mapped mount would do that too, but tmpfs, where these files are, has them since Linux 6.3
+// only.)
+std::optional<FileOwner> OwnerOfFiles(const api::UserNamespace& users) {
+  if (users.mode() != api::POD || users.uids().empty() || users.gids().empty()) return {};
+  return FileOwner{users.uids(0).host_id(), users.gids(0).host_id()};
 }
 
 }  // namespace
@@ -63,9 +61,15 @@ void RuntimeService::Observe(Sandbox& sandbox) {
 Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
   const std::string directory = SandboxDirectory(sandbox.id);
   const api::PodSandboxConfig& config = sandbox.request.config();
+  const std::optional<FileOwner> owner =
+      OwnerOfFiles(config.linux().security_context().namespace_options().userns_options());
   const auto write = [&](const char* name, std::string_view text) {
-    return WriteSandboxFile(directory + "/" + name, text,
-                            config.linux().security_context().namespace_options().userns_options());
+    return WriteFileInPlace(directory + "/" + name, text, kFileMode, owner);
+  };
+  // By its name a sandbox is known to be whole, so it has its text and its owner before.
+  const auto write_last = [&](std::string_view text) {
+    return WriteFileAtomic(directory + "/" + kLastSandboxFile, text, Durability::kNone, kFileMode,
+                           owner);
   };
   TRY(MakeDirectories(directory, 0711));
   std::string resolv = RenderResolvConf(config.dns_config());
@@ -75,13 +79,13 @@ Result<> RuntimeService::WriteSandboxFiles(const Sandbox& sandbox) const {
   if (hostname.empty()) hostname = ReadFile("/proc/sys/kernel/hostname").value_or("");
   while (hostname.ends_with('\n')) hostname.pop_back();
   TRY(write("hostname", hostname + "\n"));
-  if (!sandbox.has_network) return write(kLastSandboxFile, ReadFile("/etc/hosts").value_or(""));
+  if (!sandbox.has_network) return write_last(ReadFile("/etc/hosts").value_or(""));
   // kubelet mounts a file of its own over this one; other clients get names that resolve.
   std::string hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
   for (const std::string& address : sandbox.view().addresses) {
     hosts += address + "\t" + hostname + "\n";
   }
-  return write(kLastSandboxFile, hosts);
+  return write_last(hosts);
 }
 
 // Network and processes come up side by side; either's failure is the call's. Where no thread is

@@ -176,17 +176,34 @@ Result<> WriteControlFile(const std::string& path, std::string_view value) {
   return {};
 }
 
+namespace {
+
+// Opens, gives the owner, and writes: what the two ways to write a file have in common.
+Result<UniqueFd> OpenAndWrite(const std::string& path, int flags, std::string_view data,
+                              mode_t mode, std::optional<FileOwner> owner) {
+  UniqueFd fd = TRY(OpenFile(path, O_WRONLY | O_CREAT | flags, mode));
+  if (owner && ::fchown(fd.get(), owner->user, owner->group) != 0) {
+    return Error::Sys(errno, "chown", path);
+  }
+  TRY(WriteAll(fd.get(), data).With(path));
+  return fd;
+}
+
+}  // namespace
+
+Result<> WriteFileInPlace(const std::string& path, std::string_view data, mode_t mode,
+                          std::optional<FileOwner> owner) {
+  UniqueFd fd = TRY(OpenAndWrite(path, O_TRUNC, data, mode, owner));
+  return fd.Close();
+}
+
 Result<> WriteFileAtomic(const std::string& path, std::string_view data, Durability durability,
                          mode_t mode, std::optional<FileOwner> owner) {
   static std::atomic<uint64_t> sequence{0};
   std::string temporary =
       path + ".tmp" + std::to_string(::getpid()) + "." + std::to_string(sequence++);
   auto write = [&]() -> Result<> {
-    UniqueFd fd = TRY(OpenFile(temporary, O_WRONLY | O_CREAT | O_EXCL, mode));
-    if (owner && ::fchown(fd.get(), owner->user, owner->group) != 0) {
-      return Error::Sys(errno, "chown", temporary);
-    }
-    TRY(WriteAll(fd.get(), data).With(temporary));
+    UniqueFd fd = TRY(OpenAndWrite(temporary, O_EXCL, data, mode, owner));
     if (durability == Durability::kPower && ::fsync(fd.get()) != 0) {
       return Error::Sys(errno, "fsync", temporary);
     }

@@ -35,6 +35,10 @@ struct FileOwner {
   uid_t user = 0;
   gid_t group = 0;
 };
+// Writes the file where it is, made or emptied before: for what nobody reads before something else
+// says that it is whole.
+Result<> WriteFileInPlace(const std::string& path, std::string_view data, mode_t mode = 0600,
+                          std::optional<FileOwner> owner = std::nullopt);
 // Replaces the file in one step (temporary file, rename): readers see the old or the new content,
 // and never the new one with another owner than the one given, which is this process where none is.
 Result<> WriteFileAtomic(const std::string& path, std::string_view data,

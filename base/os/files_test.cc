@@ -22,6 +22,18 @@ TEST(FilesTest, WritesAtomicallyAndReadsBack) {
   EXPECT_EQ(ListDirectory(dir.path()).value(), std::vector<std::string>{"record"});
 }
 
+TEST(FilesTest, WritesInPlaceWhatWasThereBefore) {
+  TempDir dir = TempDir::Make().value();
+  const std::string path = dir.path() + "/hostname";
+  ASSERT_TRUE(WriteFileInPlace(path, "a longer name", 0640).ok());
+  ASSERT_TRUE(WriteFileInPlace(path, "a name", 0640, FileOwner{::getuid(), ::getgid()}).ok());
+  EXPECT_EQ(ReadFile(path).value(), "a name");
+  struct stat info;
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0640u);
+  EXPECT_FALSE(WriteFileInPlace(dir.path(), "x").ok());
+}
+
 TEST(FilesTest, AFileHasItsOwnerWithItsName) {
   TempDir dir = TempDir::Make().value();
   const std::string path = dir.path() + "/record";

@@ -23,13 +23,22 @@
 namespace skiff::runtime {
 namespace {
 
-// Namespaces are a thread's own: what changes its namespace has a thread of its own, which ends
-// with it, so no other work can ever find itself in the wrong place.
-template <class T>
-Result<T> InOwnThread(const std::function<Result<T>()>& work) {
-  std::optional<Result<T>> result;
+// Namespaces are a thread's own: what may take its time in another one has a thread of its own,
+// which ends with it.
+Result<UniqueFd> InOwnThread(const std::function<Result<UniqueFd>()>& work) {
+  std::optional<Result<UniqueFd>> result;
   std::thread([&] { result.emplace(work()); }).join();
   return std::move(*result);
+}
+
+// For a few system calls on the caller's own stack. If the way back fails, the process ends: a
+// thread in the wrong namespace would do its next work there.
+Result<> InNewNetworkNamespace(const std::function<Result<>()>& calls) {
+  UniqueFd home = TRY(OpenFile("/proc/thread-self/ns/net", O_RDONLY));
+  if (::unshare(CLONE_NEWNET) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNET");
+  Result<> done = calls();
+  CHECK(::setns(home.get(), CLONE_NEWNET) == 0);
+  return done;
 }
 
 bool IsPinned(const std::string& path) {
@@ -81,9 +90,8 @@ Result<> PinNetworkNamespace(const std::string& path) {
   if (IsPinned(path)) return {};
   TRY(MakeDirectories(path.substr(0, path.find_last_of('/'))));
   TRY(OpenFile(path, O_RDONLY | O_CREAT, 0444));
-  return InOwnThread<void>([&]() -> Result<> {
-    TRY(failpoint::Reach("make network namespace", path));
-    if (::unshare(CLONE_NEWNET) != 0) return Error::Sys(errno, "unshare", "CLONE_NEWNET");
+  TRY(failpoint::Reach("make network namespace", path));
+  return InNewNetworkNamespace([&]() -> Result<> {
     TRY(BringLoopbackUp());
     TRY(failpoint::Reach("pin network namespace", path));
     if (::mount("/proc/thread-self/ns/net", path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
@@ -106,7 +114,7 @@ Result<> UnpinNamespace(const std::string& path) {
 Result<UniqueFd> ConnectInNamespace(const std::string& path, uint16_t port) {
   if (path.empty()) return ConnectToLoopback(port);
   UniqueFd netns = TRY(OpenFile(path, O_RDONLY));
-  return InOwnThread<UniqueFd>([&]() -> Result<UniqueFd> {
+  return InOwnThread([&]() -> Result<UniqueFd> {
     if (::setns(netns.get(), CLONE_NEWNET) != 0) return Error::Sys(errno, "setns", path);
     return ConnectToLoopback(port);
   });
