@@ -15,6 +15,7 @@ find_package(Boost 1.81 REQUIRED)
 
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBNL REQUIRED IMPORTED_TARGET libnl-3.0 libnl-route-3.0 libnl-genl-3.0)
+pkg_check_modules(LIBBPF REQUIRED IMPORTED_TARGET libbpf)
 pkg_check_modules(LIBMNL REQUIRED IMPORTED_TARGET libmnl)
 pkg_check_modules(LIBNFTNL REQUIRED IMPORTED_TARGET libnftnl)
 pkg_check_modules(LIBCGROUP REQUIRED IMPORTED_TARGET libcgroup)
@@ -29,3 +30,4 @@ pkg_check_modules(YAMLCPP REQUIRED IMPORTED_TARGET yaml-cpp)
 
 find_program(SKIFF_PROTOC protoc REQUIRED)
 find_program(SKIFF_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
+find_program(SKIFF_BPF_COMPILER NAMES clang clang-14 REQUIRED)

@@ -44,6 +44,15 @@ Result<> ValidateCidrs(const std::vector<net::IpPrefix>& cidrs) {
   return {};
 }
 
+PodLink LinkOf(const Lease& lease) {
+  PodLink pod{.host_interface = lease.attachment.host_interface,
+              .limited = !lease.bandwidth.empty()};
+  for (const PodAddress& address : lease.attachment.addresses) {
+    pod.addresses.push_back(address.address);
+  }
+  return pod;
+}
+
 }  // namespace
 
 class BridgeNetwork::Impl {
@@ -223,6 +232,7 @@ Result<Attachment> BridgeNetwork::Impl::Attach(const AttachRequest& request) {
     if (!undone.ok()) context += " (and undoing it failed: " + undone.error().message() + ")";
     return std::move(connected).error().With(context);
   }
+  if (config_.links != nullptr) config_.links->Joined(LinkOf(lease));
   return lease.attachment;
 }
 
@@ -249,6 +259,7 @@ void BridgeNetwork::Impl::RemoveLink(const std::string& sandbox_id) {
 
 // Idempotent. The address is free when it returns; the interface goes soon.
 Result<> BridgeNetwork::Impl::Disconnect(const Lease& lease) {
+  if (config_.links != nullptr) config_.links->Leaves(LinkOf(lease));
   TRY(CutOff(lease.attachment.host_interface));
   if (!lease.bandwidth.empty()) {
     net::Rtnl node = TRY(net::Rtnl::Open(config_.deadline));
@@ -400,6 +411,9 @@ Result<> BridgeNetwork::Impl::Recover(const std::vector<std::string>& live) {
   TRY(std::move(first));
   TRY(link_removal_.Flush());
   TRY(RemoveStrayLinks());
+  if (config_.links != nullptr) {
+    for (const Lease& lease : leases_->All()) config_.links->Joined(LinkOf(lease));
+  }
   const NodeSettings settings = Settings();
   return settings.mtu == 0 ? Result<>() : EnsureNode(settings);
 }

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "cni/network.h"
+#include "cni/pod_links.h"
 
 namespace skiff::net {
 class Conntrack;
@@ -36,6 +37,8 @@ struct BridgeConfig {
   bool masquerade = true;
   // Which boot this is: leases of another one are void. Empty: the running kernel's.
   std::string boot_id;
+  // Told of pods; null: nobody.
+  std::shared_ptr<PodLinks> links;
   // The longest a single call may take in the kernel before it fails.
   std::chrono::milliseconds deadline = std::chrono::seconds(10);
 };

@@ -144,7 +144,7 @@ Result<> Agent::Parts::StartRuntime() {
                               }});
   std::shared_ptr<CriStubs> stubs;
   if (config.runtime_endpoint.empty()) {
-    runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack));
+    runtime = TRY(BuiltinRuntime::Start(config, *iptables, *conntrack, network->pod_links()));
     stubs = runtime->MakeStubs();
     runtime->OnNetworkChange([this](bool built_in) { network->SetBuiltInPodNetwork(built_in); });
     if (config.server.empty()) {
@@ -441,7 +441,7 @@ Result<> ResetNode(const AgentConfig& config, bool keep_state) {
     TRY(runtime->RemoveAll());
   }
   net::SystemNft nft;
-  TRY(RemoveNodeNetwork(*iptables, nft));
+  TRY(RemoveNodeNetwork(config, *iptables, nft));
   PodVolumes volumes(Mounter::Kernel());
   std::string pods = config.state_dir + "/pods";
   if (PathExists(pods)) {

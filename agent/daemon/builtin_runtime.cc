@@ -62,14 +62,15 @@ struct BuiltinRuntime::Parts {
 BuiltinRuntime::BuiltinRuntime(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 BuiltinRuntime::~BuiltinRuntime() = default;
 
-Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(const AgentConfig& config,
-                                                              net::Iptables& iptables,
-                                                              net::Conntrack& conntrack) {
+Result<std::unique_ptr<BuiltinRuntime>> BuiltinRuntime::Start(
+    const AgentConfig& config, net::Iptables& iptables, net::Conntrack& conntrack,
+    std::shared_ptr<cni::PodLinks> links) {
   auto parts = std::make_unique<Parts>();
   TRY(MakeDirectories(config.run_dir, 0755));
   TRY(MakeDirectories(config.state_dir, 0755));
   cni::BridgeConfig bridge;
   bridge.state_dir = config.run_dir + "/network";
+  bridge.links = std::move(links);
   // Nodes are reached over the pods' primary family where that can be (cni/overlay.h).
   bridge.encapsulation_bytes = OverlayBytes(config, net::IpFamily::kV4);
   bridge.encapsulation_bytes_ipv6 = OverlayBytes(config, net::IpFamily::kV6);

@@ -15,14 +15,19 @@ class Iptables;
 class Conntrack;
 }  // namespace skiff::net
 
+namespace skiff::cni {
+class PodLinks;
+}
+
 namespace skiff::agent {
 
 class BuiltinRuntime {
  public:
   // Adopts what runs and serves the CRI socket. iptables and conntrack must outlive it.
-  static Result<std::unique_ptr<BuiltinRuntime>> Start(const AgentConfig& config,
-                                                       net::Iptables& iptables,
-                                                       net::Conntrack& conntrack);
+  // links: told of pods of the built-in network; null: nobody.
+  static Result<std::unique_ptr<BuiltinRuntime>> Start(
+      const AgentConfig& config, net::Iptables& iptables, net::Conntrack& conntrack,
+      std::shared_ptr<cni::PodLinks> links = nullptr);
   // Leaves pods running. Its stubs must be gone.
   ~BuiltinRuntime();
 

@@ -152,7 +152,7 @@ void Read(const YAML::Node& root, AgentConfig* config) {
            {"proxy", read_proxy},
            {"dns", read_dns},
            {"overlay", read_mode("overlay", &config->overlay_mode)},
-           {"flowTable", read_mode("flowTable", &config->flow_table_mode)},
+           {"fastPath", read_mode("fastPath", &config->fast_path_mode)},
            {"networkPolicy", read_mode("networkPolicy", &config->network_policy_mode)},
            {"cni", read_cni},
            {"maxPods", Into(&config->max_pods)},
@@ -283,8 +283,8 @@ Result<> CompleteConfig(AgentConfig* config) {
     return bad("networkPolicy.mode must be \"nftables\" or \"none\", not \"" +
                config->network_policy_mode + "\"");
   }
-  if (config->flow_table_mode != "auto" && config->flow_table_mode != "none") {
-    return bad("flowTable.mode must be \"auto\" or \"none\", not \"" + config->flow_table_mode +
+  if (config->fast_path_mode != "auto" && config->fast_path_mode != "none") {
+    return bad("fastPath.mode must be \"auto\" or \"none\", not \"" + config->fast_path_mode +
                "\"");
   }
   if (config->overlay_mode != "none") {

@@ -70,7 +70,7 @@ struct AgentConfig {
   // Where /healthz and /livez of the service proxy are; empty: nowhere.
   std::string proxy_health_address = ":10256";
   std::string overlay_mode = "vxlan";
-  std::string flow_table_mode = "none";  // "auto": where the kernel can
+  std::string fast_path_mode = "auto";  // where the kernel can; or "none"
   std::string network_policy_mode = "nftables";
   DnsSettings dns;
   CniSettings cni;

@@ -106,9 +106,9 @@ TEST(ConfigTest, CompletesAndChecks) {
     EXPECT_FALSE(CompleteConfig(&wrong).ok()) << address;
   }
   config.proxy_mode = "none";
-  config.flow_table_mode = "magic";
+  config.fast_path_mode = "magic";
   EXPECT_FALSE(CompleteConfig(&config).ok());
-  config.flow_table_mode = "none";
+  config.fast_path_mode = "none";
   config.network_policy_mode = "magic";
   EXPECT_FALSE(CompleteConfig(&config).ok());
   config.network_policy_mode = "none";

@@ -5,7 +5,6 @@
 #include <charconv>
 #include <mutex>
 
-#include "agent/daemon/flow_link.h"
 #include "agent/daemon/overlay_link.h"
 #include "agent/daemon/policy_link.h"
 #include "agent/dns/node_address.h"
@@ -19,7 +18,7 @@
 #include "base/net/iptables.h"
 #include "base/net/iptables_tables.h"
 #include "base/net/nft.h"
-#include "cni/flow_table.h"
+#include "cni/fastpath/fast_path.h"
 #include "cni/pod_forwarding.h"
 #include "proto/k8s/core/v1/node.pb.h"
 #include "proto/k8s/core/v1/service.pb.h"
@@ -117,16 +116,25 @@ cni::OverlayNode ToPeer(const core::Node& node) {
   return peer;
 }
 
-std::shared_ptr<FlowLink> MakeFlows(const AgentConfig& config, const NodeNetworkDeps& deps) {
+cni::FastPathConfig FastPathSettings(const AgentConfig& config) {
+  cni::FastPathConfig settings;
+  settings.allowed = config.fast_path_mode != "none";
+  settings.record = config.run_dir + "/network/conntrack-be-liberal";
+  return settings;
+}
+
+std::shared_ptr<cni::FastPath> MakeFastPath(const AgentConfig& config,
+                                            const NodeNetworkDeps& deps) {
   // As of the overlay.
   if (deps.nft == nullptr || !config.runtime_endpoint.empty() || config.server.empty()) {
     return nullptr;
   }
-  return std::make_shared<FlowLink>(deps.blocking, *deps.nft, config.flow_table_mode != "none");
+  return std::make_shared<cni::FastPath>(deps.blocking, *deps.nft, cni::MakeSystemFastPathKernel(),
+                                         FastPathSettings(config));
 }
 
 std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNetworkDeps& deps,
-                                         std::weak_ptr<FlowLink> flows) {
+                                         std::weak_ptr<cni::FastPath> fast_path) {
   // Another runtime has a network of its own; without a cluster there are no peers.
   if (config.overlay_mode == "none" || !config.runtime_endpoint.empty() || config.server.empty()) {
     return nullptr;
@@ -135,7 +143,8 @@ std::unique_ptr<OverlayLink> MakeOverlay(const AgentConfig& config, const NodeNe
   // CompleteConfig has checked it.
   overlay.mode = cni::ParseOverlayMode(config.overlay_mode).value_or(overlay.mode);
   return std::make_unique<OverlayLink>(overlay, config.state_dir + "/network/wireguard.key",
-                                       deps.blocking, deps.on_overlay, [weak = std::move(flows)] {
+                                       deps.blocking, deps.on_overlay,
+                                       [weak = std::move(fast_path)] {
                                          if (auto alive = weak.lock()) alive->LinksChanged();
                                        });
 }
@@ -187,7 +196,7 @@ struct NodeNetwork::Parts {
   // What they were started with: they begin anew where it changes.
   std::string settings_bytes;
   // Null: none is wanted. The overlay tells it of links.
-  std::shared_ptr<FlowLink> flows;
+  std::shared_ptr<cni::FastPath> fast_path;
   std::unique_ptr<OverlayLink> overlay;            // null: none is wanted
   std::unique_ptr<PolicyLink> policies;            // null: none are enforced
   std::unique_ptr<cni::PodForwarding> forwarding;  // null: another program proxies
@@ -222,11 +231,11 @@ NodeNetwork::NodeNetwork(const AgentConfig& config, NodeNetworkDeps deps)
                        .proxy = nullptr,
                        .dns = nullptr,
                        .balancers = MakeBalancers(config, deps),
-                       .flows = MakeFlows(config, deps),
+                       .fast_path = MakeFastPath(config, deps),
                        .overlay = nullptr,
                        .policies = MakePolicies(config, deps.blocking),
                        .forwarding = MakeForwarding(config, deps)}) {
-  parts_->overlay = MakeOverlay(config, deps, parts_->flows);
+  parts_->overlay = MakeOverlay(config, deps, parts_->fast_path);
   parts_->ServeProxyHealth();
 }
 NodeNetwork::~NodeNetwork() = default;
@@ -321,7 +330,6 @@ void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
   parts_->StartProxy(welcome.settings());
   parts_->StartDns(welcome.settings());
   const auto cluster_cidrs = ParseAll<net::IpPrefix>(welcome.settings().cluster_cidrs());
-  if (parts_->flows != nullptr) parts_->flows->SetRanges(cluster_cidrs);
   if (parts_->overlay != nullptr) {
     parts_->overlay->SetPodCidrs(ParseAll<net::IpPrefix>(welcome.pod_cidrs()));
   }
@@ -341,7 +349,7 @@ void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {
 void NodeNetwork::SetBuiltInPodNetwork(bool built_in) {
   if (parts_->overlay != nullptr) parts_->overlay->SetWanted(built_in);
   if (parts_->forwarding != nullptr) parts_->forwarding->SetWanted(!built_in);
-  if (parts_->flows != nullptr) parts_->flows->SetWanted(built_in);
+  if (parts_->fast_path != nullptr) parts_->fast_path->SetWanted(built_in);
 }
 
 void NodeNetwork::SetNodeAddresses(const std::vector<std::string>& addresses) {
@@ -393,6 +401,11 @@ std::vector<Metric> NodeNetwork::ReadMetrics() const {
          {"skiff_agent_policy_rules_repairs_total",
           "Times that somebody else removed rules of network policies.", true, status.repairs}});
   }
+  if (parts_->fast_path != nullptr) {
+    metrics.push_back({"skiff_agent_fast_path_packets_total",
+                       "Packets between pods that passed this node on the fast path.", true,
+                       parts_->fast_path->Taken()});
+  }
   return metrics;
 }
 
@@ -411,11 +424,13 @@ void NodeNetwork::ApplyChange(const DesiredState& desired, const DesiredChange& 
   if (parts_->policies != nullptr) parts_->policies->ApplyChange(desired, change);
 }
 
-Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft) {
+std::shared_ptr<cni::PodLinks> NodeNetwork::pod_links() { return parts_->fast_path; }
+
+Result<> RemoveNodeNetwork(const AgentConfig& config, net::Iptables& iptables, net::Nft& nft) {
   TRY(proxy::RemoveAllRules(iptables));
   TRY(proxy::RemoveAllRules(nft));
   TRY(policy::RemovePolicyTables(nft));
-  TRY(cni::RemoveFlowTable(nft));
+  TRY(cni::RemoveFastPath(nft, FastPathSettings(config)));
   TRY(cni::RemovePodForwarding(iptables));
   net::Rtnl rtnl = TRY(net::Rtnl::Open());
   TRY(proxy::EnsureBalancerAddresses(rtnl, &iptables, {}));

@@ -17,6 +17,9 @@ class Conntrack;
 class Iptables;
 class Nft;
 }  // namespace skiff::net
+namespace skiff::cni {
+class PodLinks;
+}
 namespace skiff::node::v1 {
 class Welcome;
 }
@@ -66,6 +69,8 @@ class NodeNetwork {
   std::vector<Metric> ReadMetrics() const;
   // Null where there are none. Lives as long as this.
   TrafficRules* traffic();
+  // To be told of the built-in network's pods; null: nobody.
+  std::shared_ptr<cni::PodLinks> pod_links();
 
  private:
   struct Parts;
@@ -73,6 +78,6 @@ class NodeNetwork {
 };
 
 // Removes all rules, links and addresses that a NodeNetwork made here.
-Result<> RemoveNodeNetwork(net::Iptables& iptables, net::Nft& nft);
+Result<> RemoveNodeNetwork(const AgentConfig& config, net::Iptables& iptables, net::Nft& nft);
 
 }  // namespace skiff::agent

@@ -30,6 +30,7 @@ enum class PacketFact : uint8_t { kProtocolFamily, kL4Protocol, kMark, kInName, 
 // The states of a connection, to be or-ed.
 inline constexpr uint32_t kStateInvalid = 1, kStateEstablished = 2, kStateRelated = 4,
                           kStateNew = 8, kStateUntracked = 64;
+inline constexpr uint32_t kStatusSnat = 16;   // IPS_SRC_NAT
 inline constexpr uint32_t kStatusDnat = 32;   // IPS_DST_NAT
 inline constexpr uint32_t kAddressLocal = 2;  // RTN_LOCAL
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -151,6 +152,11 @@ class Rtnl {
 
   Result<> Apply(NetlinkMessage message) { return socket_.Request(message); }
   Result<> Apply(std::vector<NetlinkMessage> messages) { return socket_.RequestAll(messages); }
+
+  // As NetlinkSocket::Query.
+  Result<> Query(NetlinkMessage message, const std::function<void(nlmsghdr*)>& each) {
+    return socket_.Query(message, each);
+  }
 
   // NotFound when there is none of that name.
   Result<Link> GetLink(const std::string& name);

@@ -8,17 +8,20 @@
 #include <linux/rtnetlink.h>
 #include <linux/tc_act/tc_mirred.h>
 #include <net/if.h>
+#include <netlink/attr.h>
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
 
-namespace skiff::net::rtnl {
+namespace skiff::net {
+namespace rtnl {
 namespace {
 
 constexpr uint32_t kRootHandle = 0x00010000;     // 1:
 constexpr uint32_t kIngressHandle = 0xffff0000;  // ffff:
 constexpr uint32_t kFilterPriority = 1;
+constexpr char kProgramPlace[] = "clsact";
 
 tcmsg QueueHeader(int link, uint32_t parent, uint32_t handle) {
   tcmsg header{};
@@ -110,4 +113,51 @@ NetlinkMessage RedirectIncoming(int link, int through) {
   return message;
 }
 
-}  // namespace skiff::net::rtnl
+NetlinkMessage AddProgramPlace(int link) {
+  NetlinkMessage message(RTM_NEWQDISC, NLM_F_CREATE, QueueHeader(link, TC_H_CLSACT, kIngressHandle),
+                         OfLink("make a place for programs on link ", link));
+  message.PutString(TCA_KIND, kProgramPlace);
+  return message;
+}
+
+NetlinkMessage DeleteProgramPlace(int link) {
+  NetlinkMessage message(RTM_DELQDISC, 0, QueueHeader(link, TC_H_CLSACT, kIngressHandle),
+                         OfLink("delete the place for programs on link ", link));
+  message.PutString(TCA_KIND, kProgramPlace);
+  return message;
+}
+
+NetlinkMessage RunProgram(int link, Way way, int program, const std::string& name) {
+  const uint32_t parent =
+      TC_H_MAKE(TC_H_CLSACT, way == Way::kIncoming ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+  tcmsg header = QueueHeader(link, parent, /*handle=*/1);
+  header.tcm_info = TC_H_MAKE(kFilterPriority << 16, htons(ETH_P_ALL));
+  NetlinkMessage message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, header,
+                         OfLink("run a program on link ", link));
+  message.PutString(TCA_KIND, "bpf");
+  message.Nest(TCA_OPTIONS, [&](NetlinkMessage& options) {
+    options.PutU32(TCA_BPF_FD, static_cast<uint32_t>(program));
+    options.PutString(TCA_BPF_NAME, name);
+    options.PutU32(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+  });
+  return message;
+}
+
+}  // namespace rtnl
+
+Result<std::set<int>> ListProgramPlaces(Rtnl& rtnl) {
+  NetlinkMessage message(RTM_GETQDISC, NLM_F_DUMP, tcmsg{}, "list places for programs");
+  std::set<int> links;
+  TRY(rtnl.Query(std::move(message), [&](nlmsghdr* answer) {
+    nlattr* attributes[TCA_MAX + 1];
+    if (nlmsg_parse(answer, sizeof(tcmsg), attributes, TCA_MAX, nullptr) < 0) return;
+    const auto* header = static_cast<const tcmsg*>(nlmsg_data(answer));
+    if (header->tcm_parent != TC_H_CLSACT || attributes[TCA_KIND] == nullptr) return;
+    if (nla_strcmp(attributes[TCA_KIND], rtnl::kProgramPlace) == 0) {
+      links.insert(header->tcm_ifindex);
+    }
+  }));
+  return links;
+}
+
+}  // namespace skiff::net

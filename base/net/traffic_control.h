@@ -1,10 +1,13 @@
-// Traffic control (tc(8)): how fast a link may send. Requests for Rtnl::Apply.
+// Traffic control (tc(8)): how fast a link may send, and BPF programs that see its packets.
+// Requests for Rtnl::Apply.
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 #include "base/net/netlink.h"
+#include "base/net/rtnl.h"
 
 namespace skiff::net {
 
@@ -29,6 +32,19 @@ NetlinkMessage SetAlias(int link, const std::string& alias);
 NetlinkMessage AddIngress(int link);
 // All that comes in at `link`, which has such a place, passes `through` first.
 NetlinkMessage RedirectIncoming(int link, int through);
+
+// A place for programs on both ways (clsact); a link has this or AddIngress's. ENOENT: the kernel
+// has none.
+NetlinkMessage AddProgramPlace(int link);
+// With the programs there. ENOENT or EINVAL where there is none.
+NetlinkMessage DeleteProgramPlace(int link);
+enum class Way : uint8_t { kIncoming, kOutgoing };
+// The program (BPF_PROG_TYPE_SCHED_CLS) decides about every packet, in the place of the one that
+// was put there before. ENOENT: the kernel does not run programs here (CONFIG_NET_CLS_BPF).
+NetlinkMessage RunProgram(int link, Way way, int program, const std::string& name);
 }  // namespace rtnl
+
+// The links that have AddProgramPlace's place.
+Result<std::set<int>> ListProgramPlaces(Rtnl& rtnl);
 
 }  // namespace skiff::net

@@ -1,13 +1,16 @@
 #include "tests/support/needs.h"
 
+#include <linux/bpf.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string_view>
@@ -36,7 +39,7 @@ std::string NameOf(Need need) {
     case Need::kSctp: return "SCTP";
     case Need::kShaping: return "traffic shaping";
     case Need::kWireguard: return "WireGuard";
-    case Need::kFlowtables: return "flow tables";
+    case Need::kLinkPrograms: return "BPF programs on links";
     case Need::kOverlayfs: return "overlayfs";
     case Need::kCgroupV2: return "cgroup v2";
     case Need::kCgroupV1: return "cgroup v1";
@@ -78,15 +81,24 @@ std::string ProbeNftables() {
   return committed.ok() ? "" : committed.error().message();
 }
 
-std::string ProbeFlowtables() {
-  using namespace net::nft;
-  Transaction change(Table{Family::kInet, "skiff-probe"});
-  change.AddTable()
-      .AddFlowtable({.name = "flows", .devices = {"lo"}})
-      .AddChain({.name = "c", .base = BaseChain{ChainType::kFilter, Hook::kForward}})
-      .AddRule({"c", Body().Then(Offload{"flows"})});
-  auto committed = net::SystemNft().Commit(change);
-  return committed.ok() ? "" : committed.error().message();
+std::string ProbeLinkPrograms() {
+  const bpf_insn accept[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0},
+                             {.code = BPF_JMP | BPF_EXIT}};
+  bpf_attr load{};
+  load.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+  load.insns = reinterpret_cast<uint64_t>(accept);
+  load.insn_cnt = std::size(accept);
+  load.license = reinterpret_cast<uint64_t>("Apache-2.0");
+  UniqueFd program(static_cast<int>(syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load)));
+  if (!program) return "bpf: " + ErrnoText(errno);
+  auto rtnl = net::Rtnl::Open();
+  if (!rtnl.ok()) return rtnl.error().message();
+  std::vector<net::NetlinkMessage> changes;
+  changes.push_back(net::rtnl::AddProgramPlace(1));  // the loopback link
+  changes.push_back(
+      net::rtnl::RunProgram(1, net::rtnl::Way::kIncoming, program.get(), "skiff-probe"));
+  auto applied = rtnl->Apply(std::move(changes));
+  return applied.ok() ? "" : applied.error().message();
 }
 
 std::string ProbeConntrack() {
@@ -163,7 +175,7 @@ std::string Probe(Need need) {
     case Need::kSctp: return ProbeSctp();
     case Need::kShaping: return InFreshNetns(ProbeShaping);
     case Need::kWireguard: return InFreshNetns(ProbeWireguard);
-    case Need::kFlowtables: return InFreshNetns(ProbeFlowtables);
+    case Need::kLinkPrograms: return InFreshNetns(ProbeLinkPrograms);
     case Need::kOverlayfs: return FileSystem("overlay");
     case Need::kCgroupV2: return ProbeCgroupV2();
     case Need::kCgroupV1: return ProbeCgroupV1();

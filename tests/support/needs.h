@@ -12,16 +12,16 @@
 namespace skiff::test {
 
 enum class Need {
-  kRoot,         // effective user 0 with CAP_SYS_ADMIN: may make namespaces
-  kIptables,     // iptables and ip6tables with nat, in a fresh network namespace
-  kNftables,     // nftables with nat, in a fresh network namespace
-  kBrNetfilter,  // bridges can hand frames to iptables
-  kIpv6,         // the kernel has IPv6
-  kConntrack,    // connection tracking over netlink
-  kSctp,         // the kernel has SCTP
-  kShaping,      // token buckets and ifb links
-  kWireguard,    // the kernel has WireGuard
-  kFlowtables,   // nftables has flow tables
+  kRoot,          // effective user 0 with CAP_SYS_ADMIN: may make namespaces
+  kIptables,      // iptables and ip6tables with nat, in a fresh network namespace
+  kNftables,      // nftables with nat, in a fresh network namespace
+  kBrNetfilter,   // bridges can hand frames to iptables
+  kIpv6,          // the kernel has IPv6
+  kConntrack,     // connection tracking over netlink
+  kSctp,          // the kernel has SCTP
+  kShaping,       // token buckets and ifb links
+  kWireguard,     // the kernel has WireGuard
+  kLinkPrograms,  // BPF programs see links' packets (clsact, cls_bpf)
   kOverlayfs,
   kCgroupV2,    // a cgroup2 file system with controllers in it
   kCgroupV1,    // cgroup v1 hierarchies for memory, cpu and pids

@@ -1,5 +1,4 @@
-"""The network's kernel tests on Debian's kernel, which has what the machine that runs the other tests may lack: SCTP,
-WireGuard, flow tables."""
+"""The network's kernel tests on Debian's kernel, which has what the machine that runs the other tests may lack: SCTP, WireGuard."""
 
 import re
 
@@ -8,7 +7,8 @@ import pytest
 from tests.support.cluster import TOP
 
 # Each in namespaces of its own, in the machine.
-PROGRAMS = ["services_kernel_test", "nft_kernel_test", "cni_kernel_test", "policy_kernel_test"]
+PROGRAMS = ["services_kernel_test", "nft_kernel_test", "cni_kernel_test", "policy_kernel_test",
+            "fast_path_kernel_test"]
 # What only a kernel that lacks something can show.
 SKIPPED = {"OverlayKernelTest.AKernelWithoutWireguardIsToldOf"}
 

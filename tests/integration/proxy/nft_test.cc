@@ -84,9 +84,6 @@ class NftTest : public ::testing::TestWithParam<Kind> {
   nft::TableInfo List() {
     return Run([&] { return nft_->List(table_); }).value();
   }
-  std::vector<nft::Flowtable> Flowtables() {
-    return Run([&] { return nft_->ListFlowtables(table_); }).value();
-  }
   std::vector<Element> Elements(const nft::Set& set) {
     return Run([&] { return nft_->ListElements(table_, set.name); }).value();
   }
@@ -322,32 +319,6 @@ TEST_P(NftTest, TellsWhetherATableIsTheSame) {
   EXPECT_EQ(Errno(Change().DeleteTable().AddTable()), 0);
   EXPECT_NE(handle().value(), first);
   EXPECT_EQ(count("a").error().code(), Code::kNotFound);
-}
-
-TEST_P(NftTest, Flowtables) {
-  if (node_) {
-    SKIFF_NEEDS(test::Need::kFlowtables);
-    node_->Shell("ip link add f0 type veth peer name f1");
-  }
-  nft::Flowtable flows{.name = "flows", .priority = 5, .devices = {"f0"}};
-  nft::Rule rule{"fwd", Body().Then(nft::Offload{"flows"}), "the short way"};
-  Transaction change = Change();
-  change.AddTable().AddChain({.name = "fwd", .base = nft::BaseChain{}});
-  EXPECT_EQ(Errno(Change().Append(change).AddRule(rule)), ENOENT) << "of a flow table not there";
-  change.AddFlowtable(flows).AddRule(rule);
-  ASSERT_EQ(Errno(change), 0) << message_;
-  EXPECT_THAT(Flowtables(), ElementsAre(flows));
-  EXPECT_THAT(List().rules, ElementsAre(nft::RuleInfo{"fwd", "the short way", {"flow_offload"}}));
-  // Devices are added to those that it has.
-  flows.devices = {"f1"};
-  ASSERT_EQ(Errno(Change().AddFlowtable(flows)), 0) << message_;
-  flows.devices = {"f0", "f1"};
-  EXPECT_THAT(Flowtables(), ElementsAre(flows));
-  if (!node_) return;
-  EXPECT_EQ(Errno(Change().AddFlowtable({.name = "other", .devices = {"absent"}})), ENOENT);
-  EXPECT_THAT(message_, HasSubstr("add flowtable ip skiff-test other of absent"));
-  node_->Shell("ip link del f0");
-  EXPECT_THAT(Flowtables()[0].devices, IsEmpty()) << "the kernel forgets links that go";
 }
 
 TEST_P(NftTest, LargeBatchesGoInOnePiece) {
