@@ -118,9 +118,6 @@ class FakeNft::Applier {
       for (const std::string& set : nft::SetsOf(add.rule)) {
         if (!table.sets.contains(set)) return ENOENT;
       }
-      for (const std::string& flowtable : nft::FlowtablesOf(add.rule)) {
-        if (!table.flowtables.contains(flowtable)) return ENOENT;
-      }
       found->second.rules.push_back(add.rule);
       return 0;
     });
@@ -147,18 +144,6 @@ class FakeNft::Applier {
   int operator()(const nft::op::FlushSet& flush) {
     return InSet(flush.name, [](TableState&, SetState& set) {
       set.elements.clear();
-      return 0;
-    });
-  }
-  int operator()(const nft::op::AddFlowtable& add) {
-    return In([&](TableState& table) {
-      nft::Flowtable& kept =
-          table.flowtables.try_emplace(add.flowtable.name, add.flowtable).first->second;
-      kept.devices.insert(kept.devices.end(), add.flowtable.devices.begin(),
-                          add.flowtable.devices.end());
-      std::sort(kept.devices.begin(), kept.devices.end());
-      auto twice = std::unique(kept.devices.begin(), kept.devices.end());
-      kept.devices.erase(twice, kept.devices.end());
       return 0;
     });
   }
@@ -322,16 +307,6 @@ Result<std::vector<nft::Element>> FakeNft::ListElements(const nft::Table& table,
   std::vector<nft::Element> elements;
   for (const auto& [key, element] : found->second.elements) elements.push_back(element);
   return elements;
-}
-
-Result<std::vector<nft::Flowtable>> FakeNft::ListFlowtables(const nft::Table& table) {
-  std::lock_guard lock(mutex_);
-  ++listings_;
-  std::vector<nft::Flowtable> found;
-  auto state = Find(table);
-  if (!state.ok()) return found;
-  for (const auto& [name, flows] : (*state)->flowtables) found.push_back(flows);
-  return found;
 }
 
 Result<uint64_t> FakeNft::TableHandle(const nft::Table& table) {

@@ -25,7 +25,6 @@ class FakeNft : public Nft {
   Result<nft::TableInfo> List(const nft::Table& table) override;
   Result<std::vector<nft::Element>> ListElements(const nft::Table& table,
                                                  const std::string& set) override;
-  Result<std::vector<nft::Flowtable>> ListFlowtables(const nft::Table& table) override;
   Result<uint64_t> TableHandle(const nft::Table& table) override;
   Result<size_t> CountRules(const nft::Table& table, const std::string& chain) override;
   // Told of what FlushRuleset does, in its call.
@@ -55,7 +54,6 @@ class FakeNft : public Nft {
     uint64_t handle = 0;
     std::map<std::string, ChainState> chains;
     std::map<std::string, SetState> sets;
-    std::map<std::string, nft::Flowtable> flowtables;
   };
   using Tables = std::map<nft::Table, TableState>;
   class Applier;

@@ -3,7 +3,6 @@
 #include <libmnl/libmnl.h>
 #include <libnftnl/chain.h>
 #include <libnftnl/common.h>
-#include <libnftnl/flowtable.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
@@ -299,17 +298,6 @@ Result<std::vector<nft::Element>> SystemNft::ListElements(const nft::Table& tabl
       elements.header(), what, [&] { found.clear(); },
       [&](const nlmsghdr* header) { nft::ParseElements(header, found); }));
   return nft::JoinElements(declared[0], std::move(found));
-}
-
-Result<std::vector<nft::Flowtable>> SystemNft::ListFlowtables(const nft::Table& table) {
-  nft::Request request(NFT_MSG_GETFLOWTABLE, /*listing=*/true, table);
-  request.Put(NFTA_FLOWTABLE_TABLE, table.name);
-  auto found = TRY(nft::ListAll<nft::Flowtable>(
-      request, "list flow tables of nftables table " + table.ToString(), table,
-      nft::ParseFlowtable));
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
-  return found;
 }
 
 Result<size_t> SystemNft::CountRules(const nft::Table& table, const std::string& chain) {

@@ -56,11 +56,6 @@ struct DeleteSet {
 struct FlushSet {
   std::string name;
 };
-// Where it is there already, devices that it lacks are added (Linux 5.8). Sys ENOENT: a device is
-// not there, or the kernel has no flow tables of the family.
-struct AddFlowtable {
-  Flowtable flowtable;
-};
 // Elements of one set. Adding one that is there with other data is EEXIST or EBUSY (delete it
 // first, in the same transaction), deleting one that is not there ENOENT.
 struct AddElements {
@@ -76,10 +71,9 @@ struct DeleteElements {
 // A value: what is to be done in one table.
 class Transaction {
  public:
-  using Operation =
-      std::variant<op::AddTable, op::DeleteTable, op::AddChain, op::DeleteChain, op::FlushRules,
-                   op::AddRule, op::AddSet, op::DeleteSet, op::FlushSet, op::AddFlowtable,
-                   op::AddElements, op::DeleteElements>;
+  using Operation = std::variant<op::AddTable, op::DeleteTable, op::AddChain, op::DeleteChain,
+                                 op::FlushRules, op::AddRule, op::AddSet, op::DeleteSet,
+                                 op::FlushSet, op::AddElements, op::DeleteElements>;
 
   explicit Transaction(Table table) : table_(std::move(table)) {}
 
@@ -99,9 +93,6 @@ class Transaction {
   Transaction& AddSet(Set set) { return Then(op::AddSet{std::move(set)}); }
   Transaction& DeleteSet(std::string name) { return Then(op::DeleteSet{std::move(name)}); }
   Transaction& FlushSet(std::string name) { return Then(op::FlushSet{std::move(name)}); }
-  Transaction& AddFlowtable(Flowtable flowtable) {
-    return Then(op::AddFlowtable{std::move(flowtable)});
-  }
   // Those for one set that follow each other travel together.
   Transaction& AddElement(const Set& set, Element element);
   Transaction& DeleteElement(const Set& set, Element element);
@@ -170,8 +161,6 @@ class Nft {
   // Ranges as they were added; sorted by key. Of timeouts, what they were at first.
   virtual Result<std::vector<nft::Element>> ListElements(const nft::Table& table,
                                                          const std::string& set) = 0;
-  // Of a table; nothing where there is no such table. Sorted by name, and their devices too.
-  virtual Result<std::vector<nft::Flowtable>> ListFlowtables(const nft::Table& table) = 0;
   // A number that another table of this name does not have again: tells whether somebody deleted
   // and made it anew. NotFound.
   virtual Result<uint64_t> TableHandle(const nft::Table& table) = 0;
@@ -199,7 +188,6 @@ class SystemNft : public Nft {
   Result<nft::TableInfo> List(const nft::Table& table) override;
   Result<std::vector<nft::Element>> ListElements(const nft::Table& table,
                                                  const std::string& set) override;
-  Result<std::vector<nft::Flowtable>> ListFlowtables(const nft::Table& table) override;
   Result<uint64_t> TableHandle(const nft::Table& table) override;
   Result<size_t> CountRules(const nft::Table& table, const std::string& chain) override;
   Result<std::unique_ptr<NftWatch>> Watch(std::function<void()> changed) override;

@@ -195,22 +195,6 @@ std::optional<Set> ParseSet(const nlmsghdr* header, const Table& table) {
   return set;
 }
 
-std::optional<Flowtable> ParseFlowtable(const nlmsghdr* header, const Table& table) {
-  auto from = Checked(nftnl_flowtable_alloc());
-  if (nftnl_flowtable_nlmsg_parse(header, from.get()) != 0 ||
-      !Same(nftnl_flowtable_get_str(from.get(), NFTNL_FLOWTABLE_TABLE), table)) {
-    return std::nullopt;
-  }
-  const char* name = nftnl_flowtable_get_str(from.get(), NFTNL_FLOWTABLE_NAME);
-  if (name == nullptr) return std::nullopt;
-  Flowtable flowtable{.name = name,
-                      .priority = nftnl_flowtable_get_s32(from.get(), NFTNL_FLOWTABLE_PRIO)};
-  const char* const* device = nftnl_flowtable_get_array(from.get(), NFTNL_FLOWTABLE_DEVICES);
-  for (; device != nullptr && *device != nullptr; ++device) flowtable.devices.push_back(*device);
-  std::sort(flowtable.devices.begin(), flowtable.devices.end());
-  return flowtable;
-}
-
 std::optional<RuleInfo> ParseRule(const nlmsghdr* header, const Table& table) {
   auto from = Checked(nftnl_rule_alloc());
   if (nftnl_rule_nlmsg_parse(header, from.get()) != 0 ||

@@ -209,22 +209,6 @@ struct BatchWriter::Writer {
     mnl_attr_put_strz(header, NFTA_SET_ELEM_LIST_SET, flush.name.c_str());
     batch.Send(header);
   }
-  void operator()(const op::AddFlowtable& add) {
-    auto object = Checked(nftnl_flowtable_alloc());
-    std::vector<const char*> devices;
-    for (const std::string& device : add.flowtable.devices) devices.push_back(device.c_str());
-    devices.push_back(nullptr);
-    nftnl_flowtable_set_str(object.get(), NFTNL_FLOWTABLE_TABLE, table);
-    nftnl_flowtable_set_str(object.get(), NFTNL_FLOWTABLE_NAME, add.flowtable.name.c_str());
-    nftnl_flowtable_set_u32(object.get(), NFTNL_FLOWTABLE_HOOKNUM, NF_NETDEV_INGRESS);
-    nftnl_flowtable_set_s32(object.get(), NFTNL_FLOWTABLE_PRIO, add.flowtable.priority);
-    if (devices.size() > 1) {
-      nftnl_flowtable_set_array(object.get(), NFTNL_FLOWTABLE_DEVICES, devices.data());
-    }
-    nlmsghdr* header = batch.Start(NFT_MSG_NEWFLOWTABLE, NLM_F_CREATE);
-    nftnl_flowtable_nlmsg_build_payload(header, object.get());
-    batch.Send(header);
-  }
   void operator()(const op::AddElements& add) { batch.WriteElements(add.set, add.elements, true); }
   void operator()(const op::DeleteElements& gone) {
     batch.WriteElements(gone.set, gone.elements, false);

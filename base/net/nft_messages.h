@@ -52,7 +52,6 @@ class BatchWriter {
 // What an answer says; nothing where it is about another table or of a kind that is not ours.
 std::optional<Chain> ParseChain(const nlmsghdr* header, const Table& table);
 std::optional<Set> ParseSet(const nlmsghdr* header, const Table& table);
-std::optional<Flowtable> ParseFlowtable(const nlmsghdr* header, const Table& table);
 std::optional<RuleInfo> ParseRule(const nlmsghdr* header, const Table& table);
 // As they lie in the kernel: a range of single fields is two elements there.
 struct KernelElement {

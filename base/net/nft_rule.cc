@@ -45,7 +45,6 @@ const char* NameOfStep(const Step& step) {
     const char* operator()(const Reject&) { return "reject"; }
     const char* operator()(const Counter&) { return "counter"; }
     const char* operator()(const Notrack&) { return "notrack"; }
-    const char* operator()(const Offload&) { return "flow_offload"; }
   };
   return std::visit(Namer(), step);
 }
@@ -247,14 +246,6 @@ std::vector<std::string> SetsOf(const Rule& rule) {
     if (const auto* update = std::get_if<UpdateSet>(&step)) sets.push_back(update->set);
   }
   return sets;
-}
-
-std::vector<std::string> FlowtablesOf(const Rule& rule) {
-  std::vector<std::string> flowtables;
-  for (const Step& step : rule.body.steps()) {
-    if (const auto* offload = std::get_if<Offload>(&step)) flowtables.push_back(offload->flowtable);
-  }
-  return flowtables;
 }
 
 std::vector<std::string> ExpressionNames(const Rule& rule) {

@@ -156,12 +156,8 @@ struct Counter {
 struct Notrack {
   bool operator==(const Notrack&) const = default;
 };
-struct Offload {  // puts the packet's connection, which must be established, into a flow table
-  std::string flowtable;
-  bool operator==(const Offload&) const = default;
-};
 using Step = std::variant<Load, Bitwise, Compare, Between, Lookup, UpdateSet, StoreMark, Decision,
-                          Dnat, Masquerade, Reject, Counter, Notrack, Offload>;
+                          Dnat, Masquerade, Reject, Counter, Notrack>;
 
 class Body {
  public:
@@ -216,10 +212,9 @@ struct Rule {
 // The bits of an address that a prefix fixes.
 Bytes PrefixMask(const IpPrefix& prefix);
 
-// The names that the rule refers to: chains of its verdict, sets and flow tables of its steps.
+// The names that the rule refers to: chains of its verdict, sets of its steps.
 std::vector<std::string> ChainsOf(const Rule& rule);
 std::vector<std::string> SetsOf(const Rule& rule);
-std::vector<std::string> FlowtablesOf(const Rule& rule);
 // "payload", "lookup": what the kernel calls each step, in order.
 std::vector<std::string> ExpressionNames(const Rule& rule);
 

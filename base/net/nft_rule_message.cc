@@ -212,9 +212,6 @@ class StepEncoder {
   }
   void operator()(const Counter&) { Add("counter"); }
   void operator()(const Notrack&) { Add("notrack"); }
-  void operator()(const Offload& step) {
-    Add("flow_offload").Text(NFTNL_EXPR_FLOW_TABLE_NAME, step.flowtable);
-  }
 
  private:
   Expression Add(const char* name) { return Expression(rule_, name); }

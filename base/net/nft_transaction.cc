@@ -55,11 +55,6 @@ struct Describer {
   std::string operator()(const op::AddSet& add) { return "add set " + table + add.set.name; }
   std::string operator()(const op::DeleteSet& gone) { return "delete set " + table + gone.name; }
   std::string operator()(const op::FlushSet& flush) { return "flush set " + table + flush.name; }
-  std::string operator()(const op::AddFlowtable& add) {
-    std::string text = "add flowtable " + table + add.flowtable.name + " of";
-    for (const std::string& device : add.flowtable.devices) text += " " + device;
-    return text;
-  }
   std::string operator()(const op::AddElements& add) {
     return "add elements to " + table + Elements(add.set, add.elements);
   }
@@ -77,16 +72,14 @@ bool TooLong(const Transaction::Operation& operation) {
     bool operator()(const op::DeleteChain& gone) { return Long(gone.name); }
     bool operator()(const op::FlushRules& flush) { return Long(flush.chain); }
     bool operator()(const op::AddRule& add) {
-      auto names = ChainsOf(add.rule), sets = SetsOf(add.rule), flows = FlowtablesOf(add.rule);
+      auto names = ChainsOf(add.rule), sets = SetsOf(add.rule);
       names.insert(names.end(), sets.begin(), sets.end());
-      names.insert(names.end(), flows.begin(), flows.end());
       names.push_back(add.rule.chain);
       return std::any_of(names.begin(), names.end(), [&](const auto& name) { return Long(name); });
     }
     bool operator()(const op::AddSet& add) { return Long(add.set.name); }
     bool operator()(const op::DeleteSet& gone) { return Long(gone.name); }
     bool operator()(const op::FlushSet& flush) { return Long(flush.name); }
-    bool operator()(const op::AddFlowtable& add) { return Long(add.flowtable.name); }
     bool operator()(const op::AddElements& add) {
       return Long(add.set.name) ||
              std::any_of(add.elements.begin(), add.elements.end(), [&](const Element& element) {

@@ -95,16 +95,6 @@ class Key {
   Bytes bytes_;
 };
 
-// Connections whose packets go from one link of `devices` to the other as soon as they come in,
-// past routing, connection tracking and all chains, once a rule has put them in (Offload). Links
-// that go are forgotten by the kernel; those of the same name that come later must be added again.
-struct Flowtable {
-  std::string name;
-  int priority = kPriorityFilter;    // among flow tables of a link
-  std::vector<std::string> devices;  // sorted where the kernel tells them
-  bool operator==(const Flowtable&) const = default;
-};
-
 // A set, a map (data is not empty) or a verdict map (data is {kVerdict}).
 struct Set {
   std::string name;

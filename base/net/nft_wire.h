@@ -3,7 +3,6 @@
 #pragma once
 
 #include <libnftnl/chain.h>
-#include <libnftnl/flowtable.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
@@ -23,7 +22,6 @@ struct NftnlDeleter {
   void operator()(nftnl_chain* chain) const { nftnl_chain_free(chain); }
   void operator()(nftnl_rule* rule) const { nftnl_rule_free(rule); }
   void operator()(nftnl_set* set) const { nftnl_set_free(set); }
-  void operator()(nftnl_flowtable* table) const { nftnl_flowtable_free(table); }
 };
 template <class T>
 using NftnlPtr = std::unique_ptr<T, NftnlDeleter>;
