@@ -27,7 +27,7 @@ from tests.support.waiting import wait_for
 FLOOR = "floor"
 NAMES = [*runtimes.RUNTIMES, FLOOR]
 LATENCY_PODS = 40
-PARALLEL = {1: 30, 10: 80, 50: 100}  # pods at once: pods in all
+PARALLEL = {1: 30, 10: 200, 50: 100}  # pods at once: pods in all
 HELD = [50, 200]
 IDLE_PODS = 50
 DISK_SIZE = "8G"  # of a sparse file
