@@ -413,6 +413,7 @@ Result<> BridgeNetwork::Impl::Recover(const std::vector<std::string>& live) {
   TRY(RemoveStrayLinks());
   if (config_.links != nullptr) {
     for (const Lease& lease : leases_->All()) config_.links->Joined(LinkOf(lease));
+    config_.links->Recovered();
   }
   const NodeSettings settings = Settings();
   return settings.mtu == 0 ? Result<>() : EnsureNode(settings);

@@ -20,6 +20,8 @@ class PodLinks {
   virtual ~PodLinks() = default;
   // The pod is connected. Said again of those that are still there when the daemon starts.
   virtual void Joined(const PodLink& pod) = 0;
+  // All that were there when the daemon started have been said.
+  virtual void Recovered() = 0;
   // From when this returns nothing may reach the pod, nor come from it, by what the callee made:
   // its addresses are about to be free. Said also of pods that did not come about.
   virtual void Leaves(const PodLink& pod) = 0;

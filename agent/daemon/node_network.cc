@@ -119,7 +119,7 @@ cni::OverlayNode ToPeer(const core::Node& node) {
 cni::FastPathConfig FastPathSettings(const AgentConfig& config) {
   cni::FastPathConfig settings;
   settings.allowed = config.fast_path_mode != "none";
-  settings.record = config.run_dir + "/network/conntrack-be-liberal";
+  settings.record = config.run_dir + "/network/conntrack-before";
   return settings;
 }
 

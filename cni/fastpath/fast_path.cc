@@ -7,32 +7,11 @@
 
 #include "base/async/write_loop.h"
 #include "base/log.h"
-#include "base/net/netns.h"
-#include "base/os/files.h"
 #include "cni/fastpath/maps.h"
+#include "cni/fastpath/tracking.h"
 
 namespace skiff::cni {
 namespace {
-
-// Connection tracking does not see what takes the fast path, so that its idea of a connection's
-// sequence numbers grows old: out of them must not mean out of the connection.
-constexpr char kLiberal[] = "netfilter/nf_conntrack_tcp_be_liberal";
-
-Result<> EnsureLiberalTracking(const FastPathConfig& config) {
-  const std::string now = TRY(net::ReadNetSysctl(kLiberal, config.sysctl_root));
-  if (now == "1") return {};
-  if (!PathExists(config.record)) TRY(WriteFileAtomic(config.record, now));
-  return net::WriteNetSysctl(kLiberal, "1", config.sysctl_root);
-}
-
-Result<> RestoreTracking(const FastPathConfig& config) {
-  auto before = ReadFile(config.record, 16);
-  if (!before.ok()) {
-    return before.error().code() == Code::kNotFound ? Result<>() : std::move(before).error();
-  }
-  if (*before == "0") TRY(net::WriteNetSysctl(kLiberal, "0", config.sysctl_root));
-  return RemoveFile(config.record);
-}
 
 net::nft::Rule MarkingRule(const std::string& link) {
   using net::nft::Source;
@@ -60,7 +39,8 @@ net::nft::Transaction PlanFastPathRules(const std::vector<std::string>& links) {
 
 Result<> RemoveFastPath(net::Nft& nft, const FastPathConfig& config) {
   TRY(net::RemoveTable(nft, FastPathTable()).With("remove the rules of the fast path"));
-  return RestoreTracking(config).With("restore connection tracking as it was");
+  return RestoreTracking(config.record, config.sysctl_root)
+      .With("restore connection tracking as it was");
 }
 
 // What is not said to be of any thread happens in the loop.
@@ -79,7 +59,6 @@ class FastPath::Impl : public std::enable_shared_from_this<Impl> {
     loop_.Start(weak_from_this(), {.write = [this] { return Write(); },
                                    .written = [](const Result<>& result) { Written(result); },
                                    .damaged = [this] { return IsOutdated(); }});
-    WriteSoon();  // there may be what an earlier process made
     if (!config_.allowed) return;
     auto watch = nft_.Watch([this] { loop_.LookSoon(); });
     if (watch.ok()) watch_ = *std::move(watch);  // else it is looked at from time to time
@@ -99,17 +78,21 @@ class FastPath::Impl : public std::enable_shared_from_this<Impl> {
       loop_.WriteSoon();
     });
   }
+  void Recovered() {
+    loop_.Post([this] {
+      recovered_ = true;
+      loop_.WriteSoon();  // also where there are no pods, but what an earlier process made
+    });
+  }
   void LinksChanged() { loop_.LookSoon(); }
   void Joined(const PodLink& pod) {
-    if (!config_.allowed) return;
     {
       std::lock_guard lock(mutex_);
       pods_[pod.host_interface] = pod;
     }
-    WriteSoon();
+    if (config_.allowed) WriteSoon();
   }
   void Leaves(const PodLink& pod) {
-    if (!config_.allowed) return;
     std::lock_guard lock(mutex_);
     pods_.erase(pod.host_interface);
     loop_.Post([this, name = pod.host_interface, last = pods_.empty()] {
@@ -139,6 +122,7 @@ class FastPath::Impl : public std::enable_shared_from_this<Impl> {
   }
   bool IsOutdated();
   Result<> TakeAway();
+  Result<> RemoveAll();
   Result<> Load();
   Result<> AttachPods();
   Result<> AttachPod(const PodLink& pod);
@@ -158,9 +142,10 @@ class FastPath::Impl : public std::enable_shared_from_this<Impl> {
   const std::unique_ptr<FastPathKernel> kernel_;
   WriteLoop loop_;
   std::unique_ptr<net::NftWatch> watch_;
+  bool recovered_ = false;
   bool wanted_ = true;  // by the pod network
   bool able_ = true;
-  bool clean_ = false;                   // nothing of it is in the kernel
+  bool clean_ = false;                   // no programs and rules of it are in the kernel
   std::map<std::string, int> attached_;  // links that run the programs, of pods and the overlay
   std::vector<std::string> marked_;      // links of the rules in force
 
@@ -171,16 +156,19 @@ class FastPath::Impl : public std::enable_shared_from_this<Impl> {
 };
 
 Result<> FastPath::Impl::TakeAway() {
-  if (clean_) return {};
+  if (!clean_) TRY(RemoveAll());
+  // Connections that took it are invalid to connection tracking otherwise.
+  if (!Pods().empty()) return {};
+  return RestoreTracking(config_.record, config_.sysctl_root);
+}
+
+Result<> FastPath::Impl::RemoveAll() {
   TRY(net::RemoveTable(nft_, FastPathTable()).With("remove the rules of the fast path"));
   TRY(kernel_->DetachAll(config_.bridge, config_.overlay_links));
   attached_.clear();
   marked_.clear();
-  {
-    std::lock_guard lock(mutex_);
-    if (std::exchange(loaded_, false)) kernel_->Unload();
-  }
-  TRY(RestoreTracking(config_));
+  std::lock_guard lock(mutex_);
+  if (std::exchange(loaded_, false)) kernel_->Unload();
   clean_ = true;
   return {};
 }
@@ -264,10 +252,11 @@ Result<> FastPath::Impl::WriteRules() {
     marked_ = std::move(links);
   }
   // Behind the first rule, which makes the kernel track connections.
-  return EnsureLiberalTracking(config_);
+  return LoosenTracking(config_.record, config_.sysctl_root);
 }
 
 Result<> FastPath::Impl::Write() {
+  if (!recovered_) return {};
   if (!IsWanted()) return TakeAway();
   if (!able_) return {};
   clean_ = false;
@@ -309,6 +298,7 @@ FastPath::~FastPath() { impl_->Stop(); }
 
 void FastPath::Joined(const PodLink& pod) { impl_->Joined(pod); }
 void FastPath::Leaves(const PodLink& pod) { impl_->Leaves(pod); }
+void FastPath::Recovered() { impl_->Recovered(); }
 void FastPath::SetWanted(bool wanted) { impl_->SetWanted(wanted); }
 void FastPath::LinksChanged() { impl_->LinksChanged(); }
 uint64_t FastPath::Taken() const { return impl_->Taken(); }

@@ -35,7 +35,7 @@ struct FastPathConfig {
   bool allowed = true;
   std::string bridge = "skiff0";
   std::vector<std::string> overlay_links = {"skiff-vxlan", "skiff-vxlan6"};
-  // Where it is written down what connection tracking's nf_conntrack_tcp_be_liberal was before.
+  // Where it is written down what connection tracking's settings were before (tracking.h).
   std::string record;
   // Pods that are gone sooner cost nothing; those that come together are attached together.
   std::chrono::nanoseconds delay = std::chrono::seconds(1);
@@ -52,7 +52,9 @@ class FastPath : public PodLinks {
            FastPathConfig config);
   ~FastPath() override;
 
+  // Nothing is done before Recovered.
   void Joined(const PodLink& pod) override;
+  void Recovered() override;
   void Leaves(const PodLink& pod) override;
   // Whether pods have the built-in network; it is taken away otherwise. True until something else
   // is said.

@@ -25,9 +25,14 @@ class FastPathTest : public ::testing::Test {
   void SetUp() override {
     ASSERT_TRUE(MakeDirectories(root_.path() + "/net/netfilter").ok());
     WriteTracking("0");
+    SetTracking("ignore_invalid_rst", "0");
+    SetTracking("timeout_established", "432");
+    SetTracking("timeout_unacknowledged", "300");
     config_.sysctl_root = root_.path();
     config_.record = root_.path() + "/record";
     Start();
+    fast_path_->Recovered();
+    executor_.Advance(seconds(1));
   }
   // A new process on the same kernel.
   void Start() {
@@ -40,9 +45,13 @@ class FastPathTest : public ::testing::Test {
     kernel_ = kernel.get();
     fast_path_ = std::make_unique<FastPath>(executor_, nft_, std::move(kernel), config_);
   }
-  void Restart() {
+  void Restart(const std::vector<PodLink>& pods) {
     auto gone = std::move(fast_path_);  // its kernel is read once more
     Start();
+    executor_.Advance(seconds(5));  // nothing is taken for gone before it is known what is there
+    for (const PodLink& pod : pods) fast_path_->Joined(pod);
+    fast_path_->Recovered();
+    executor_.Advance(seconds(1));
   }
 
   PodLink AddPod(const std::string& name, int link, bool limited = false) {
@@ -53,13 +62,18 @@ class FastPathTest : public ::testing::Test {
                           Address("fd42::" + std::to_string(link))},
             .limited = limited};
   }
-  void WriteTracking(const std::string& value) {
-    ASSERT_TRUE(
-        WriteFileAtomic(root_.path() + "/net/netfilter/nf_conntrack_tcp_be_liberal", value).ok());
+  std::string TrackingFile(const std::string& name) {
+    return root_.path() + "/net/netfilter/nf_conntrack_tcp_" + name;
   }
-  std::string Tracking() {
-    return ReadFile(root_.path() + "/net/netfilter/nf_conntrack_tcp_be_liberal").value();
+  void SetTracking(const std::string& name, const std::string& value) {
+    ASSERT_TRUE(WriteFileAtomic(TrackingFile(name), value + "\n").ok());
   }
+  void WriteTracking(const std::string& value) { SetTracking("be_liberal", value); }
+  std::string ReadTracking(const std::string& name) {
+    const std::string text = ReadFile(TrackingFile(name)).value();
+    return text.substr(0, text.find('\n'));
+  }
+  std::string Tracking() { return ReadTracking("be_liberal"); }
   size_t Rules() { return nft_.CountRules(FastPathTable(), kFastPathChain).value_or(0); }
 
   TempDir root_ = TempDir::Make().value();
@@ -161,23 +175,27 @@ TEST_F(FastPathTest, ANewProcessPutsItsOwnProgramsInThePlaceOfTheOld) {
   const PodLink pod = AddPod("a", 3);
   fast_path_->Joined(pod);
   executor_.Advance(seconds(1));
-  Restart();
-  fast_path_->Joined(pod);
-  executor_.Advance(seconds(1));
+  Restart({pod});
   EXPECT_EQ(kernel_->attachments, 1);
   EXPECT_THAT(kernel_->pods, SizeIs(2));
-  EXPECT_EQ(ReadFile(config_.record).value(), "0") << "as it was before the first";
+  EXPECT_EQ(ReadFile(config_.record).value(),
+            "nf_conntrack_tcp_be_liberal 0\nnf_conntrack_tcp_ignore_invalid_rst 0\n"
+            "nf_conntrack_tcp_timeout_unacknowledged 300\n")
+      << "as it was before the first";
 }
 
 TEST_F(FastPathTest, SwitchedOffNothingIsLeft) {
   kernel_->links["skiff-vxlan"] = 2;
-  fast_path_->Joined(AddPod("a", 3));
+  const PodLink pod = AddPod("a", 3);
+  fast_path_->Joined(pod);
   executor_.Advance(seconds(1));
   config_.allowed = false;
-  Restart();
-  executor_.Advance(seconds(1));
+  Restart({pod});
   EXPECT_THAT(kernel_->attached, IsEmpty());
   EXPECT_FALSE(nft_.TableHandle(FastPathTable()).ok());
+  EXPECT_EQ(Tracking(), "1") << "while connections may be there that took it";
+  fast_path_->Leaves(pod);
+  executor_.Advance(seconds(1));
   EXPECT_EQ(Tracking(), "0");
   EXPECT_FALSE(PathExists(config_.record));
   fast_path_->Joined(AddPod("b", 4));
@@ -205,8 +223,7 @@ TEST_F(FastPathTest, ItGoesWithTheLastPodAndComesWithTheNext) {
 TEST_F(FastPathTest, WhatAnEarlierProcessLeftGoesWhereThereAreNoPods) {
   fast_path_->Joined(AddPod("a", 3));
   executor_.Advance(seconds(1));
-  Restart();
-  executor_.Advance(seconds(1));
+  Restart({});
   EXPECT_THAT(kernel_->attached, IsEmpty());
   EXPECT_FALSE(nft_.TableHandle(FastPathTable()).ok());
 }
@@ -218,19 +235,41 @@ TEST_F(FastPathTest, PluginsThatMakeTheNetworkEndIt) {
   executor_.Advance(seconds(1));
   EXPECT_THAT(kernel_->attached, IsEmpty());
   EXPECT_FALSE(kernel_->loaded);
-  EXPECT_EQ(Tracking(), "0");
+  EXPECT_FALSE(nft_.TableHandle(FastPathTable()).ok());
   fast_path_->SetWanted(true);
   executor_.Advance(seconds(1));
   EXPECT_TRUE(kernel_->attached.contains(3)) << "it is there still";
 }
 
-TEST_F(FastPathTest, TrackingThatWasLiberalStaysSo) {
-  WriteTracking("1");
+TEST_F(FastPathTest, TrackingIsLoosenedAndRestored) {
+  WriteTracking("1");  // by an administrator
   fast_path_->Joined(AddPod("a", 3));
   executor_.Advance(seconds(1));
-  EXPECT_FALSE(PathExists(config_.record));
+  EXPECT_EQ(ReadTracking("ignore_invalid_rst"), "1");
+  EXPECT_EQ(ReadTracking("timeout_unacknowledged"), "432");
   EXPECT_TRUE(RemoveFastPath(nft_, config_).ok());
+  EXPECT_EQ(Tracking(), "1") << "as it was";
+  EXPECT_EQ(ReadTracking("ignore_invalid_rst"), "0");
+  EXPECT_EQ(ReadTracking("timeout_unacknowledged"), "300");
+  EXPECT_FALSE(PathExists(config_.record));
+}
+
+TEST_F(FastPathTest, AnOlderKernelHasNoSettingForResets) {
+  ASSERT_TRUE(RemoveFile(TrackingFile("ignore_invalid_rst")).ok());
+  fast_path_->Joined(AddPod("a", 3));
+  executor_.Advance(seconds(1));
   EXPECT_EQ(Tracking(), "1");
+  EXPECT_EQ(Rules(), 1u);
+}
+
+TEST_F(FastPathTest, ARecordThatIsNoneIsNotFollowed) {
+  ASSERT_TRUE(WriteFileAtomic(config_.record,
+                              "../../kernel/panic 1\nnf_conntrack_tcp_be_liberal "
+                              "x\nnf_conntrack_tcp_timeout_unacknowledged 200")
+                  .ok());
+  EXPECT_TRUE(RemoveFastPath(nft_, config_).ok());
+  EXPECT_EQ(Tracking(), "0");
+  EXPECT_EQ(ReadTracking("timeout_unacknowledged"), "200");
 }
 
 TEST_F(FastPathTest, AKernelThatCannotIsAskedOnce) {

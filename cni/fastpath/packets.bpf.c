@@ -61,7 +61,8 @@ static __always_inline void* packet_end(struct __sk_buff* skb) {
 
 struct packet_facts {
   struct skiff_flow_key key;
-  __u32 size;  // as skiff_flow's
+  __u32 size;   // as skiff_flow's
+  __u32 opens;  // a connection
 };
 
 // The transport header at `offset`; 0: none that is for the fast path.
@@ -75,6 +76,7 @@ static __always_inline int read_transport(struct __sk_buff* skb, __u32 offset,
     struct tcphdr* tcp = header;
     if (header + sizeof *tcp > packet_end(skb)) return 0;
     // Connection tracking must see how connections begin and end.
+    facts->opens = tcp->syn;
     if (tcp->syn || tcp->fin || tcp->rst) return 0;
     headers = offset + tcp->doff * 4;
   } else if (facts->key.protocol != IPPROTO_UDP) {
@@ -169,7 +171,11 @@ static __always_inline int rewrite(struct __sk_buff* skb, const struct skiff_flo
 
 static __always_inline int pass_on(struct __sk_buff* skb, int from_pod) {
   struct packet_facts facts;
-  if (!read_packet(skb, &facts)) return TC_ACT_OK;
+  if (!read_packet(skb, &facts)) {
+    // What was remembered is of an earlier connection of the same ports.
+    if (facts.opens) bpf_map_delete_elem(&flows, &facts.key);
+    return TC_ACT_OK;
+  }
   const struct skiff_flow* flow = bpf_map_lookup_elem(&flows, &facts.key);
   if (!flow || facts.size > flow->size) return TC_ACT_OK;
   if (bpf_ktime_get_coarse_ns() - flow->seen >= SKIFF_FAST_FRESH_NANOSECONDS) return TC_ACT_OK;

@@ -4,6 +4,7 @@ that comes back with another address is found again."""
 import ipaddress
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -83,6 +84,28 @@ def test_a_large_transfer(three):
     sent = in_pod(three, "p0", "sh", "-c", make).stdout
     for address in found["p0"]:
         assert fetch(three, "p2", address, "/big", f"tail -c {size} | sha256sum") == sent, address
+
+
+def fast_packets(node):
+    """That took the fast path of a node (docs/design/0004-fast-path.md)."""
+    metrics = node.run("curl", "-fsS", "http://127.0.0.1:10248/metrics").stdout
+    return int(re.search(r"^skiff_agent_fast_path_packets_total (\d+)$", metrics, re.M).group(1))
+
+
+def test_transfers_take_the_fast_path(three):
+    """Over VXLAN, on both nodes: few of 16 MiB's packets are left to the rules."""
+    found = addresses(three)
+    size = 16 << 20
+    in_pod(three, "p0", "sh", "-c", f"head -c {size} /dev/zero > /www/some")
+    for address in found["p0"]:
+        before = [fast_packets(node) for node in three.nodes]
+        assert int(fetch(three, "p2", address, "/some", "wc -c")) > size
+        taken = [fast_packets(node) - had for node, had in zip(three.nodes, before)]
+        if three.overlay == "vxlan":
+            # At most 64 KiB a packet, as the nodes see them.
+            assert min(taken[0], taken[2]) > size / 65536 / 2 and taken[1] == 0, taken
+        else:
+            assert taken == [0, 0, 0]
 
 
 def test_every_node_answers_for_every_pod(three):

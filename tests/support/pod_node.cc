@@ -26,6 +26,7 @@ void PodNode::Open() {
                                *iptables_, conntrack_)
           .value();
   network_->SetPodCidrs(pod_cidrs_, cluster_cidrs_).value();
+  network_->Recover(attached_).value();
 }
 
 void PodNode::Restart(bool fast_path) {
@@ -34,7 +35,6 @@ void PodNode::Restart(bool fast_path) {
     network_.reset();
     fast_path_.reset();
     Open();
-    EXPECT_TRUE(network_->Recover(attached_).ok());
   });
 }
 
