@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.scenarios.conftest import running_cluster
 from tests.support.capture import capturing
 from tests.support.machine import with_port
 from tests.support.pages import page_pod
+from tests.support.waiting import wait_for
 
 SERVICE = """
 apiVersion: v1
@@ -106,6 +108,40 @@ def test_transfers_take_the_fast_path(three):
             assert min(taken[0], taken[2]) > size / 65536 / 2 and taken[1] == 0, taken
         else:
             assert taken == [0, 0, 0]
+
+
+def restart_agent(cluster, node, change):
+    """Killed, and started again with its configuration changed."""
+    pid = cluster.daemon_pid(node, "skiff-agent")
+    handle = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    cluster.wait_for_end(handle)
+    config = node.root / "etc" / "agent.yaml"
+    config.write_text(change(config.read_text()))
+    cluster.start_agent(node)
+    cluster.wait_ready()
+    cluster.wait_linked(node)
+
+
+def test_a_transfer_outlives_the_fast_path(three):
+    """Its node's agent is killed in the middle of it, and another one wants no fast path."""
+    node, off = three.nodes[0], "fastPath: {mode: none}\n"
+    address = addresses(three)["p0"][0]
+    size = 16 << 20
+    in_pod(three, "p0", "sh", "-c", f"head -c {size} /dev/zero > /www/some")
+    script = (f"rm -f /tmp/first /tmp/go; printf 'GET /some HTTP/1.0\\r\\n\\r\\n' | nc -w 60 {address} 8080 | "
+              "(dd bs=1000 count=1000 of=/dev/null 2>/dev/null; touch /tmp/first; "
+              "while [ ! -e /tmp/go ]; do sleep 0.1; done; wc -c)")
+    with ThreadPoolExecutor() as pool:
+        rest = pool.submit(in_pod, three, "p2", "sh", "-c", script)
+        in_pod(three, "p2", "sh", "-c", "while [ ! -e /tmp/first ]; do sleep 0.1; done")
+        restart_agent(three, node, lambda config: config + off)
+        wait_for("the programs to go", lambda: "clsact" not in node.run("tc", "qdisc").stdout)
+        assert "skiff-fast-path" not in node.run("nft", "list", "tables").stdout
+        in_pod(three, "p2", "touch", "/tmp/go")
+        assert int(rest.result().stdout) > size - 1_000_000
+    restart_agent(three, node, lambda config: config.removesuffix(off))
+    wait_for("the programs to come", lambda: "clsact" in node.run("tc", "qdisc").stdout)
 
 
 def test_every_node_answers_for_every_pod(three):

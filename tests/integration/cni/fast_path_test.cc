@@ -291,6 +291,18 @@ TEST_P(FastPathKernelTest, DatagramsTakeItAndLookTheSame) {
   EXPECT_EQ(hops(), 63) << "on the slow path";
   EXPECT_TRUE(TakesTheFastPath(datagrams));
   EXPECT_EQ(hops(), 63);
+  // The pod's statistics count them.
+  auto received = [&] {
+    long packets = 0;
+    right_.netns->Run([&] {
+      net::Rtnl rtnl = net::Rtnl::Open().value();
+      packets = static_cast<long>(rtnl.GetLink("eth0")->counters.rx_packets);
+    });
+    return packets;
+  };
+  const long before = received();
+  EXPECT_TRUE(datagrams.Exchanges(kExchanges));
+  EXPECT_GE(received(), before + kExchanges);
 }
 
 TEST_P(FastPathKernelTest, TheSlowPathSeesEachConnectionFromTimeToTime) {
