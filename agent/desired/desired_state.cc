@@ -160,7 +160,7 @@ struct DesiredState::Impl {
       file_bytes = live_bytes = bytes.size();
     } else {
       UniqueFd fd = TRY(OpenFile(path, O_WRONLY | O_APPEND));
-      TRY(WriteAll(fd.get(), held_frames));
+      TRY(WriteAll(fd.get(), held_frames).With(path));
       // A status lost in a power cut is reported again anyway: not worth a write to the disk.
       if (important) sync_due = true;
       file_bytes += held_frames.size();

@@ -163,7 +163,8 @@ Result<> AddOwnFiles(const core::Pod& pod, const core::Container& container,
     // Written in place: containers that run already have this very file mounted.
     UniqueFd fd = TRY(OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
     TRY(WriteAll(fd.get(), HostsFile(pod, node, step.sandbox.ips,
-                                     host_file.ok() ? *host_file : std::string())));
+                                     host_file.ok() ? *host_file : std::string()))
+            .With(path));
     mounts->push_back({path, "/etc/hosts", false, false, ""});
   }
   if (!container.termination_message_path().empty()) {

@@ -63,7 +63,7 @@ bool UpToDate(const std::string& directory, const Payload& payload, std::optiona
 Result<> WriteOne(const std::string& path, const PayloadFile& file, std::optional<gid_t> group) {
   TRY(MakeDirectories(path.substr(0, path.rfind('/')), 0755));
   UniqueFd fd = TRY(OpenFile(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
-  TRY(WriteAll(fd.get(), file.content));
+  TRY(WriteAll(fd.get(), file.content).With(path));
   if (group && ::fchown(fd.get(), static_cast<uid_t>(-1), *group) != 0) {
     return Error::Sys(errno, "chown", path);
   }

@@ -96,7 +96,7 @@ class StagedArchive {
         return Error(Code::kResourceExhausted, "the archive holds more than 64 GiB");
       }
       left_bytes_ -= data.size();
-      TRY(WriteAll(fd.get(), data));
+      TRY(WriteAll(fd.get(), data).With(file.path));
       file.size_bytes += data.size();
     }
     file.digest = hasher.Finish();

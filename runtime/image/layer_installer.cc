@@ -120,7 +120,7 @@ class LayerInstaller::Job {
     });
     auto fetched = request_.read_blob(blob, [&](std::string_view bytes) -> Result<> {
       hasher.Update(bytes);
-      TRY(WriteAll(file.get(), bytes));
+      TRY(WriteAll(file.get(), bytes).With(path));
       Advance(bytes.size(), 0);
       if (!queue.Push(bytes)) return Error(Code::kCancelled, "unpacking failed");
       return {};
