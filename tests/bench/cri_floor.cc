@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -24,7 +25,6 @@
 
 #include "base/net/rtnl.h"
 #include "base/os/files.h"
-#include "runtime/init/launch.h"
 #include "runtime/linux/capabilities.h"
 #include "runtime/linux/mounts.h"
 #include "runtime/wire/channel.h"
@@ -78,6 +78,14 @@ double Since(std::chrono::steady_clock::time_point start) {
 Result<> Check(long result, const char* what) {
   if (result >= 0) return {};
   return Error::Sys(errno, what);
+}
+
+Result<> LimitCapabilities(uint64_t keep) {
+  for (int number = 0; number < 64; ++number) {
+    if (((runtime::AllCapabilities() & ~keep) >> number & 1) == 0) continue;
+    TRY(Check(::prctl(PR_CAPBSET_DROP, number), "drop capability"));
+  }
+  return {};
 }
 
 struct Child {
@@ -197,7 +205,7 @@ class Worker {
     TRY(runtime::PivotInto(root.get()));
     TRY(runtime::ReceiveMessage(go));
     TRY(ConfigureNetwork());
-    TRY(runtime::LimitCapabilities(0));
+    TRY(LimitCapabilities(0));
     return Execute(program);
   }
 
@@ -307,7 +315,7 @@ class Worker {
     TRY(runtime::PivotInto(root.get()));
     TRY(HidePaths());
     TRY(Check(::setsid(), "setsid"));
-    TRY(runtime::LimitCapabilities(runtime::DefaultCapabilities()));
+    TRY(LimitCapabilities(runtime::DefaultCapabilities()));
     UniqueFd program = TRY(OpenFile("/bin/busybox", O_RDONLY));
     return Execute(program);
   }
