@@ -246,13 +246,15 @@ bool FastPath::Impl::RulesAreInForce() const {
 }
 
 Result<> FastPath::Impl::WriteRules() {
-  if (!RulesAreInForce()) {
-    std::vector<std::string> links = MarkedLinks();
-    TRY(nft_.Commit(PlanFastPathRules(links)).With("write the rules of the fast path"));
-    marked_ = std::move(links);
+  if (RulesAreInForce()) return {};
+  std::vector<std::string> links = MarkedLinks();
+  Result<> written = nft_.Commit(PlanFastPathRules(links)).With("write the rules of the fast path");
+  if (!written.ok() && net::IsNoTable(written.error())) {
+    return Error(Code::kUnimplemented, "no nftables: " + written.error().message());
   }
-  // Behind the first rule, which makes the kernel track connections.
-  return LoosenTracking(config_.record, config_.sysctl_root);
+  TRY(std::move(written));
+  marked_ = std::move(links);
+  return {};
 }
 
 Result<> FastPath::Impl::Write() {
@@ -264,7 +266,8 @@ Result<> FastPath::Impl::Write() {
     TRY(Load());
     TRY(AttachOverlay());
     TRY(AttachPods());
-    return WriteRules();
+    TRY(LoosenTracking(config_.record, config_.sysctl_root));
+    return WriteRules();  // last: from here on packets take it
   };
   Result<> written = write();
   // Not half of it: what an earlier process made, on a kernel that could, goes.

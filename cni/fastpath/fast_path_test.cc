@@ -293,6 +293,23 @@ TEST_F(FastPathTest, AKernelThatRunsNoProgramsOnLinksIsLeftAsItWas) {
   EXPECT_EQ(Tracking(), "0");
 }
 
+TEST_F(FastPathTest, WithoutLooseTrackingNothingTakesIt) {
+  ASSERT_TRUE(RemoveFile(TrackingFile("be_liberal")).ok());
+  fast_path_->Joined(AddPod("a", 3));
+  executor_.Advance(seconds(60));
+  EXPECT_FALSE(kernel_->loaded);
+  EXPECT_THAT(kernel_->attached, IsEmpty());
+  EXPECT_FALSE(nft_.TableHandle(FastPathTable()).ok());
+}
+
+TEST_F(FastPathTest, WithoutNftablesNothingIsLeftBehind) {
+  nft_.FailNext(Error::Sys(EOPNOTSUPP, "add table"));
+  fast_path_->Joined(AddPod("a", 3));
+  executor_.Advance(seconds(60));
+  EXPECT_FALSE(kernel_->loaded);
+  EXPECT_THAT(kernel_->attached, IsEmpty());
+}
+
 TEST_F(FastPathTest, WhatFailsIsTriedAgain) {
   kernel_->attach_error = Error(Code::kUnavailable, "busy");
   fast_path_->Joined(AddPod("a", 3));

@@ -56,6 +56,11 @@ Result<Settings> ReadRecord(const std::string& record) {
 }  // namespace
 
 Result<> LoosenTracking(const std::string& record, const std::string& sysctl_root) {
+  auto liberal = net::ReadNetSysctl(PathOf(kLiberal), sysctl_root);
+  if (!liberal.ok() && liberal.error().code() == Code::kNotFound) {
+    return Error(Code::kUnimplemented,
+                 "no settings of connection tracking (" + liberal.error().message() + ")");
+  }
   Settings wanted = {{std::string(kLiberal), "1"}};
   if (net::ReadNetSysctl(PathOf(kResets), sysctl_root).ok()) wanted.emplace_back(kResets, "1");
   const uint64_t longest = TRY(ReadNumber(kEstablished, sysctl_root));

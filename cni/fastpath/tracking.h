@@ -13,6 +13,7 @@
 namespace skiff::cni {
 
 // Sets it so; what was there before is written to the file first, unless an earlier process did.
+// Unimplemented: the kernel has no such settings.
 Result<> LoosenTracking(const std::string& record, const std::string& sysctl_root);
 // Makes it what the file says and removes that. Succeeds where there is none. Connections that were
 // on the fast path are invalid to tracking afterwards.
