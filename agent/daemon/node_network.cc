@@ -329,11 +329,13 @@ void NodeNetwork::ApplyWelcome(const skiff::node::v1::Welcome& welcome) {
   parts_->ForgetOldSettings(welcome.settings());
   parts_->StartProxy(welcome.settings());
   parts_->StartDns(welcome.settings());
-  const auto cluster_cidrs = ParseAll<net::IpPrefix>(welcome.settings().cluster_cidrs());
   if (parts_->overlay != nullptr) {
     parts_->overlay->SetPodCidrs(ParseAll<net::IpPrefix>(welcome.pod_cidrs()));
   }
-  if (parts_->forwarding != nullptr) parts_->forwarding->SetClusterCidrs(cluster_cidrs);
+  if (parts_->forwarding != nullptr) {
+    parts_->forwarding->SetClusterCidrs(
+        ParseAll<net::IpPrefix>(welcome.settings().cluster_cidrs()));
+  }
 }
 
 void NodeNetwork::Parts::FeedOverlay(const DesiredState& desired) {

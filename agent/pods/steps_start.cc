@@ -161,10 +161,9 @@ Result<> AddOwnFiles(const core::Pod& pod, const core::Container& container,
     auto host_file = ReadFile(node.hosts_file, 1 << 20);
     std::string path = pod_dir + "/etc-hosts";
     // Written in place: containers that run already have this very file mounted.
-    UniqueFd fd = TRY(OpenFile(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
-    TRY(WriteAll(fd.get(), HostsFile(pod, node, step.sandbox.ips,
-                                     host_file.ok() ? *host_file : std::string()))
-            .With(path));
+    TRY(WriteFileInPlace(
+        path, HostsFile(pod, node, step.sandbox.ips, host_file.ok() ? *host_file : std::string()),
+        0644));
     mounts->push_back({path, "/etc/hosts", false, false, ""});
   }
   if (!container.termination_message_path().empty()) {

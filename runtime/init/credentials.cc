@@ -22,6 +22,7 @@
 #include "runtime/init/environment.h"
 #include "runtime/init/launch.h"
 #include "runtime/init/user.h"
+#include "runtime/linux/capabilities.h"
 
 namespace skiff::runtime {
 namespace {
@@ -132,15 +133,6 @@ Result<> SetAppArmor(Launch& launch) {
   // One write, which the kernel takes whole.
   if (::write(exec.get(), word.data(), word.size()) < 0) {
     return Error::Sys(errno, "AppArmor profile", profile);
-  }
-  return {};
-}
-
-Result<> LimitCapabilities(uint64_t keep) {
-  for (int number = 0; number < 64; ++number) {
-    if ((keep >> number & 1) != 0 || ::prctl(PR_CAPBSET_DROP, number) == 0) continue;
-    if (errno == EINVAL) return {};  // the kernel has no more
-    return Error::Sys(errno, "drop capability", std::to_string(number));
   }
   return {};
 }

@@ -102,10 +102,6 @@ Result<> ExecProgram(Launch& launch);  // returns only on failure
 // given on (a node that runs in a container of its own may lack some). (credentials.cc)
 Result<uint64_t> OwnCapabilities();
 
-// Drops all others from what this process and its children can ever have (PR_CAPBSET_DROP).
-// (credentials.cc)
-Result<> LimitCapabilities(uint64_t keep);
-
 // Opens a new terminal of a devpts mount, makes it the controlling one and the three standard
 // streams, and keeps the master side in launch.terminal. (terminal.cc)
 Result<> TakeTerminal(Launch& launch, int devpts, uint16_t rows, uint16_t columns);

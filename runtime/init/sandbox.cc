@@ -18,6 +18,7 @@
 
 #include "base/os/files.h"
 #include "runtime/init/launch.h"
+#include "runtime/linux/capabilities.h"
 #include "runtime/linux/mounts.h"
 #include "runtime/linux/userns.h"
 

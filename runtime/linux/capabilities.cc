@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <string>
 
 namespace skiff::runtime {
@@ -93,6 +94,15 @@ uint64_t DefaultCapabilities() {
     bits |= CapabilityBit(number);
   }
   return bits;
+}
+
+Result<> LimitCapabilities(uint64_t keep) {
+  for (int number = 0; number < 64; ++number) {
+    if ((keep >> number & 1) != 0 || ::prctl(PR_CAPBSET_DROP, number) == 0) continue;
+    if (errno == EINVAL) return {};  // the kernel has no more
+    return Error::Sys(errno, "drop capability", std::to_string(number));
+  }
+  return {};
 }
 
 bool HasCapability(int number) {

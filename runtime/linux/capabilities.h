@@ -1,4 +1,4 @@
-// Capabilities by name (capabilities(7)). Pure.
+// Capabilities (capabilities(7)): by name, and those of this process.
 #pragma once
 
 #include <cstdint>
@@ -21,5 +21,7 @@ uint64_t DefaultCapabilities();
 
 // Whether this process has the capability, effectively.
 bool HasCapability(int number);
+// Drops all but `keep` from what this process and its children can ever have (PR_CAPBSET_DROP).
+Result<> LimitCapabilities(uint64_t keep);
 
 }  // namespace skiff::runtime

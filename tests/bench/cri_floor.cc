@@ -10,7 +10,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -80,14 +79,6 @@ Result<> Check(long result, const char* what) {
   return Error::Sys(errno, what);
 }
 
-Result<> LimitCapabilities(uint64_t keep) {
-  for (int number = 0; number < 64; ++number) {
-    if (((runtime::AllCapabilities() & ~keep) >> number & 1) == 0) continue;
-    TRY(Check(::prctl(PR_CAPBSET_DROP, number), "drop capability"));
-  }
-  return {};
-}
-
 struct Child {
   pid_t pid = 0;
   UniqueFd pidfd;
@@ -139,7 +130,9 @@ class Worker {
     TRY(MakeDirectories(folder_ + "/upper"));
     TRY(MakeDirectories(folder_ + "/work"));
     TRY(StartSandbox());
-    for (const char* name : kPodFiles) TRY(WriteNew(folder_ + "/" + name));
+    for (const char* name : kPodFiles) {
+      TRY(WriteFileInPlace(folder_ + "/" + name, "10.90.1.1\tfloor\n", 0644));
+    }
     return StartContainer();
   }
 
@@ -161,11 +154,6 @@ class Worker {
     std::vector<std::string> all = {"/sys/fs/cgroup/unified" + cgroup_};
     for (const char* name : kHierarchies) all.push_back("/sys/fs/cgroup/" + (name + cgroup_));
     return all;
-  }
-
-  static Result<> WriteNew(const std::string& path) {
-    UniqueFd file = TRY(OpenFile(path, O_WRONLY | O_CREAT | O_EXCL, 0644));
-    return WriteAll(file.get(), "10.90.1.1\tfloor\n");
   }
 
   Result<> StartSandbox() {
@@ -205,7 +193,7 @@ class Worker {
     TRY(runtime::PivotInto(root.get()));
     TRY(runtime::ReceiveMessage(go));
     TRY(ConfigureNetwork());
-    TRY(LimitCapabilities(0));
+    TRY(runtime::LimitCapabilities(0));
     return Execute(program);
   }
 
@@ -315,7 +303,7 @@ class Worker {
     TRY(runtime::PivotInto(root.get()));
     TRY(HidePaths());
     TRY(Check(::setsid(), "setsid"));
-    TRY(LimitCapabilities(runtime::DefaultCapabilities()));
+    TRY(runtime::LimitCapabilities(runtime::DefaultCapabilities()));
     UniqueFd program = TRY(OpenFile("/bin/busybox", O_RDONLY));
     return Execute(program);
   }
