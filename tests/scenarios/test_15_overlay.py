@@ -5,7 +5,6 @@ import ipaddress
 import json
 import os
 import re
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -112,10 +111,7 @@ def test_transfers_take_the_fast_path(three):
 
 def restart_agent(cluster, node, change):
     """Killed, and started again with its configuration changed."""
-    pid = cluster.daemon_pid(node, "skiff-agent")
-    handle = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGKILL)
-    cluster.wait_for_end(handle)
+    cluster.end_daemon(node, "skiff-agent")
     config = node.root / "etc" / "agent.yaml"
     config.write_text(change(config.read_text()))
     cluster.start_agent(node)
@@ -211,10 +207,7 @@ def test_a_node_that_leaves_is_forgotten(three):
         return three.kubectl("get", "node", node.name, "-o", "jsonpath={.spec.podCIDRs}").stdout.split('"')[-2]
 
     cidr = pod_cidr()
-    pid = three.daemon_pid(node, "skiff-agent")
-    handle = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGKILL)
-    three.wait_for_end(handle)
+    three.end_daemon(node, "skiff-agent")
     three.kubectl("delete", "node", node.name)
     route = "timeout 20 sh -c '{} ip -" + str(three.families[-1]) + " route show {} | grep -q .; do :; done'"
     three.nodes[0].run("sh", "-c", route.format("while", cidr))

@@ -1,8 +1,6 @@
 """Scenario 17, isolation: NetworkPolicies keep pods and namespaces apart, on one node and over three; a change is in
 force within a second, and a pod is protected from its first moment on."""
 
-import os
-
 import pytest
 
 from tests.scenarios.conftest import running_cluster
@@ -181,10 +179,7 @@ def test_a_killed_agent_leaves_the_rules(cluster, sides):
     ours.policy("deny", DENY)
     assert theirs.is_cut_off("client", web)
     node = cluster.nodes[0]
-    pid = cluster.daemon_pid(node, "skiff-agent")
-    handle = os.pidfd_open(pid)
-    os.kill(pid, 9)
-    cluster.wait_for_end(handle)
+    cluster.end_daemon(node, "skiff-agent")
     table = node.run("nft", "list", "table", "ip", "skiff-policy").stdout
     assert "allowed by no policy" in table
     cluster.start_agent(node)

@@ -1,18 +1,7 @@
 """Scenario 25, one node: daemons killed at work."""
 
 import json
-import os
-import signal
 import subprocess
-
-from tests.support.cluster import Cluster
-
-
-def _kill(cluster, machine, program):
-    """kill -9, seen through to its end."""
-    pidfd = os.pidfd_open(cluster.daemon_pid(machine, program))
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    Cluster.wait_for_end(pidfd)
 
 
 def _containers(cluster, node):
@@ -27,7 +16,7 @@ def test_the_agent_killed_with_ten_pods(kube_new, cluster):
     before = _containers(cluster, node)
     pods = json.loads(kube.out("get", "pods", "-o", "json"))["items"]
 
-    _kill(cluster, node, "skiff-agent")
+    cluster.end_daemon(node, "skiff-agent")
     for pod in pods:
         node.run("curl", "-fsS", "--max-time", "5", f"http://{pod['status']['podIP']}/")
     cluster.start_agent(node)
@@ -52,7 +41,7 @@ def test_the_control_plane_killed(kube_new, cluster):
     command = cluster.kubectl_command("-n", kube.namespace, "get", "configmaps", "--watch", "-o", "name")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
         assert _next(watching, "configmap/kept")
-        _kill(cluster, cluster.control_plane, "skiff-control-plane")
+        cluster.end_daemon(cluster.control_plane, "skiff-control-plane")
         cluster.start_control_plane()
         assert kube.jsonpath("{.data.a}", "configmap/kept") == "1"
         # kubectl's watch ends with the server; a new one picks up from the revision it had.

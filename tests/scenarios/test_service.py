@@ -1,7 +1,6 @@
 """A Service's virtual IP and NodePort: every pod answers, and a rolling update loses no one."""
 
 import json
-import os
 import signal
 
 from tests.support.waiting import wait_for
@@ -62,10 +61,7 @@ def test_a_rolling_update_keeps_the_service_up(kube_new, cluster):
 
 def _restart_agent(cluster, settings):
     node = cluster.nodes[0]
-    pid = cluster.daemon_pid(node, "skiff-agent")
-    ended = os.pidfd_open(pid)
-    os.kill(pid, signal.SIGTERM)
-    cluster.wait_for_end(ended)
+    cluster.end_daemon(node, "skiff-agent", signal.SIGTERM)
     (node.root / "etc" / "agent.yaml").write_text(settings)
     cluster.start_agent(node)
     cluster.wait_cri(node)

@@ -1,8 +1,6 @@
 """Pods whose root is nobody on the node: hostUsers: false."""
 
 import json
-import os
-import signal
 
 
 def inside(kube, pod, container, *argv):
@@ -44,9 +42,7 @@ def test_users_of_a_pods_own(kube_new, cluster):
 
     second, _ = start(kube, 2)
     assert second != first
-    agent = os.pidfd_open(cluster.daemon_pid(node, "skiff-agent"))
-    signal.pidfd_send_signal(agent, signal.SIGKILL)
-    cluster.wait_for_end(agent)
+    cluster.end_daemon(node, "skiff-agent")
     cluster.start_agent(node)
     cluster.wait_cri(node)
     cluster.wait_linked(node)

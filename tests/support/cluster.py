@@ -164,10 +164,7 @@ serviceCidr: {json.dumps([SERVICE_CIDRS[family] for family in self.cluster_famil
     def restart_control_plane(self):
         """With the configuration that it would get now."""
         machine = self.control_plane
-        pid = self.daemon_pid(machine, "skiff-control-plane")
-        ended = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGTERM)
-        self.wait_for_end(ended)
+        self.end_daemon(machine, "skiff-control-plane", signal.SIGTERM)
         (machine.root / "etc" / "control-plane.yaml").unlink()
         return self.start_control_plane()
 
@@ -181,6 +178,12 @@ serviceCidr: {json.dumps([SERVICE_CIDRS[family] for family in self.cluster_famil
 
     def daemon_pid(self, machine, program):
         return int((machine.root / f"{program}.pid").read_text())
+
+    def end_daemon(self, machine, program, how=signal.SIGKILL):
+        """Seen through to its end."""
+        pidfd = os.pidfd_open(self.daemon_pid(machine, program))
+        signal.pidfd_send_signal(pidfd, how)
+        self.wait_for_end(pidfd)
 
     def join(self, node):
         """A node from nothing: a token, its configuration, its agent."""
